@@ -1,0 +1,261 @@
+"""The one error tree. Each leaf says what happened; its hint says what to do next.
+
+AtriumError
+├── BadRequest               400
+│   ├── InvalidJson               not UTF-8, not JSON, not an object, too deep
+│   ├── InvalidValue              a field is missing, of a wrong type or out of range
+│   ├── ContextTooLong            the prompt does not fit the model's window
+│   ├── Unsupported               the field is known, but this model cannot honour it
+│   └── InvalidSchema             a JSON schema or grammar that cannot be compiled
+├── Unauthenticated          401
+│   ├── MissingKey
+│   └── InvalidKey
+├── Forbidden                403
+├── NotFound                 404
+│   └── ModelNotFound
+├── MethodNotAllowed         405
+├── Conflict                 409
+├── TooLarge                 413
+├── UnsupportedMedia         415
+├── RateLimited              429
+├── HeadersTooLarge          431
+├── Internal                 500
+├── EngineMissing            501
+├── UpstreamFailed           502
+│   ├── NotSent                   nothing was written: another endpoint may be tried
+│   └── EngineFailed              a local runner broke; its log says why
+├── Unavailable              503
+│   ├── ModelLoading              installing or loading: come back
+│   ├── NoEndpoint                nobody who serves the model is up
+│   ├── QueueFull
+│   ├── NotEnoughMemory           the model cannot fit; carries the numbers
+│   └── ShuttingDown
+├── UpstreamTimeout          504
+└── Refusal                  the server or a command will not start or go on (exit code 1)
+    ├── ConfigError               a setting is wrong; names its place
+    ├── FolderInUse               another server owns the data folder
+    ├── PortInUse
+    ├── SchemaTooNew              the database was written by a newer Atrium
+    └── InstallFailed             a model could not be installed
+        └── DiskFull
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AtriumError(Exception):
+    """Something that a caller must be told.
+
+    `kind` is the family that every dialect maps to its own word, `code` the exact case, `status` the HTTP status.
+    `param` names the offending field of the request, as a path (`messages[2].content`).
+    `retry_after` is in seconds.
+    """
+
+    kind: ClassVar[str] = "server"
+    code: ClassVar[str | None] = "internal_error"
+    status: ClassVar[int] = 500
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.param = param
+        self.retry_after = retry_after
+
+    @property
+    def sentence(self) -> str:
+        """What happened and what to do next, as one text."""
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+
+class BadRequest(AtriumError):
+    kind = "invalid_request"
+    code = "invalid_value"
+    status = 400
+
+
+class InvalidJson(BadRequest):
+    code = "invalid_json"
+
+
+class InvalidValue(BadRequest):
+    pass
+
+
+class ContextTooLong(BadRequest):
+    code = "context_length_exceeded"
+
+
+class Unsupported(BadRequest):
+    code = "unsupported_parameter"
+
+
+class InvalidSchema(BadRequest):
+    code = "invalid_schema"
+
+
+class Unauthenticated(AtriumError):
+    kind = "authentication"
+    code = "invalid_api_key"
+    status = 401
+
+
+class MissingKey(Unauthenticated):
+    code = "missing_api_key"
+
+
+class InvalidKey(Unauthenticated):
+    pass
+
+
+class Forbidden(AtriumError):
+    kind = "permission"
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(AtriumError):
+    kind = "not_found"
+    code = "not_found"
+    status = 404
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(AtriumError):
+    kind = "invalid_request"
+    code = "method_not_allowed"
+    status = 405
+
+    def __init__(self, message: str, *, allow: tuple[str, ...]) -> None:
+        super().__init__(message, hint=f"Allowed here: {', '.join(allow)}")
+        self.allow = allow
+
+
+class Conflict(AtriumError):
+    kind = "conflict"
+    code = "conflict"
+    status = 409
+
+
+class TooLarge(AtriumError):
+    kind = "invalid_request"
+    code = "request_too_large"
+    status = 413
+
+
+class UnsupportedMedia(AtriumError):
+    kind = "invalid_request"
+    code = "unsupported_media_type"
+    status = 415
+
+
+class RateLimited(AtriumError):
+    kind = "rate_limit"
+    code = "rate_limit_exceeded"
+    status = 429
+
+
+class HeadersTooLarge(AtriumError):
+    kind = "invalid_request"
+    code = "headers_too_large"
+    status = 431
+
+
+class Internal(AtriumError):
+    pass
+
+
+class EngineMissing(AtriumError):
+    kind = "not_implemented"
+    code = "engine_missing"
+    status = 501
+
+
+class UpstreamFailed(AtriumError):
+    kind = "upstream"
+    code = "upstream_error"
+    status = 502
+
+
+class NotSent(UpstreamFailed):
+    """Nothing was written to the endpoint, so the request may go to another one."""
+
+
+class EngineFailed(UpstreamFailed):
+    """A local runner died or answered nonsense."""
+
+
+class Unavailable(AtriumError):
+    kind = "unavailable"
+    code = "unavailable"
+    status = 503
+
+
+class ModelLoading(Unavailable):
+    code = "model_loading"
+
+
+class NoEndpoint(Unavailable):
+    code = "no_endpoint"
+
+
+class QueueFull(Unavailable):
+    code = "queue_full"
+
+
+class NotEnoughMemory(Unavailable):
+    code = "insufficient_memory"
+
+
+class ShuttingDown(Unavailable):
+    code = "shutting_down"
+
+
+class UpstreamTimeout(AtriumError):
+    kind = "upstream"
+    code = "upstream_timeout"
+    status = 504
+
+
+class Refusal(AtriumError):
+    """The server or a command cannot start or go on; printed as one sentence, exit code 1."""
+
+    code = "refused"
+
+
+class ConfigError(Refusal):
+    code = "config_error"
+
+
+class FolderInUse(Refusal):
+    code = "folder_in_use"
+
+
+class PortInUse(Refusal):
+    code = "port_in_use"
+
+
+class SchemaTooNew(Refusal):
+    code = "schema_too_new"
+
+
+class InstallFailed(Refusal):
+    code = "install_failed"
+    status = 502
+
+
+class DiskFull(InstallFailed):
+    code = "disk_full"
+    status = 507

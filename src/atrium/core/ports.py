@@ -1,0 +1,148 @@
+"""Ports: what services need of the parts, and no more. `app.py` joins the two sides."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Protocol
+
+from atrium.core.answers import Event, Vectors
+from atrium.core.endpoints import Runner, RunnerStatus
+from atrium.core.models import Catalog, Installing, ModelCard
+from atrium.core.people import Caller, Key, User
+from atrium.core.requests import Chat, Completion, Prompt
+
+
+class Models(Protocol):
+    """The book of names: what is installed, what is on its way, aliases and defaults."""
+
+    def snapshot(self) -> Catalog: ...
+
+
+class Lease(Protocol):
+    """The right to use one loaded model; while it is held the model is not unloaded."""
+
+    @property
+    def runner(self) -> Runner: ...
+
+    @property
+    def loaded_in(self) -> float:
+        """Seconds that this caller waited for the model to be ready."""
+        ...
+
+    def turn(self) -> AbstractAsyncContextManager[float]:
+        """Hold one slot of the runner; gives the seconds waited.
+
+        Raises QueueFull when too many wait, EngineFailed when the runner is gone, ShuttingDown.
+        """
+        ...
+
+    def failed(self, reason: str) -> None:
+        """Tell the supervisor that the runner broke, so that the next lease gets a fresh one."""
+        ...
+
+
+class Engines(Protocol):
+    def lease(
+        self, card: ModelCard, caller: Caller, *, keep_alive: float | None = None
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Wait until the model is ready, loading it if need be; one load however many ask.
+
+        Cancelling the wait leaves no load behind that nobody else asked for.
+        Raises QueueFull, NotEnoughMemory, EngineFailed, EngineMissing, ModelLoading (waited too long), ShuttingDown.
+        """
+        ...
+
+    def running(self) -> tuple[RunnerStatus, ...]: ...
+
+    async def unload(self, model: str) -> bool:
+        """Stop a model's runner after its leases ended; False when it is not loaded."""
+        ...
+
+
+class Prepared(Protocol):
+    """A generation that is ready to be sent: the prompt is token ids, the constraint is compiled."""
+
+    @property
+    def tokens(self) -> int:
+        """Prompt length in the model's own tokens."""
+        ...
+
+    async def open(self, *, choice: int, max_tokens: int, seed: int | None) -> AsyncGenerator[Event]:
+        """Start one generation; returns once the response head is here.
+
+        The stream is Begun, pieces, Ended, Spent (of this choice alone). Close it to cancel.
+        Raises NotSent when nothing was sent, EngineFailed when the runner broke before its response head.
+        """
+        ...
+
+
+class Relay(Protocol):
+    """The way to a runner. None of these needs a slot but `Prepared.open` and `embed`."""
+
+    async def prepare_chat(self, chat: Chat, runner: Runner) -> Prepared: ...
+
+    async def prepare_completion(self, completion: Completion, prompt: Prompt, runner: Runner) -> Prepared: ...
+
+    async def prepare_inputs(self, inputs: Sequence[Prompt], runner: Runner) -> tuple[tuple[int, ...], ...]:
+        """Token ids of embedding inputs with the model's own start and end tokens."""
+        ...
+
+    async def embed(self, inputs: Sequence[tuple[int, ...]], runner: Runner) -> Vectors: ...
+
+
+class UserBook(Protocol):
+    async def add(self, name: str, *, password_hash: str | None, is_admin: bool, now: datetime) -> User:
+        """Raises Conflict when the name is taken."""
+        ...
+
+    async def find(self, name: str) -> User | None: ...
+
+    async def all(self) -> tuple[User, ...]: ...
+
+    async def replace(self, user: User) -> None:
+        """Write every field of a user that exists. Raises NotFound; Conflict when no active admin would be left."""
+        ...
+
+    async def delete(self, user_id: int) -> None:
+        """With the user's keys. Raises NotFound; Conflict for the last active admin."""
+        ...
+
+
+class KeyBook(Protocol):
+    async def add(self, *, user_id: int, alias: str, prefix: str, mac: bytes, now: datetime) -> Key:
+        """Raises Conflict when the user has a key of this alias."""
+        ...
+
+    async def find(self, prefix: str) -> tuple[Key, User] | None: ...
+
+    async def all(self, user_id: int | None = None) -> tuple[tuple[Key, User], ...]: ...
+
+    async def revoke(self, key_id: int) -> Key:
+        """Raises NotFound."""
+        ...
+
+    async def used(self, stamps: dict[int, datetime]) -> None:
+        """Note when keys were last used, many at once."""
+        ...
+
+
+class Gallery(Protocol):
+    """Brings models in and takes them out."""
+
+    async def install(self, source: str) -> Installing:
+        """Start (or join) an installation and return at once.
+
+        `source` is a name of the built-in index, `pypi:…`, a path of a GGUF file, or `fake:NAME?…`.
+        Raises NotFound for an unknown name (with the nearest), Forbidden for `fake:` where not allowed.
+        """
+        ...
+
+    async def finished(self, name: str) -> ModelCard:
+        """Wait for an installation to end. Raises InstallFailed or DiskFull."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Raises ModelNotFound. Files that another model shares stay."""
+        ...

@@ -1,0 +1,189 @@
+"""What a caller asks for, in words that no dialect owns.
+
+A dialect parses its bytes into these once, at the edge; inside, a value that exists is a value that is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
+
+
+class Dialect(Enum):
+    """A wire format for inference."""
+
+    OPENAI = "openai"
+    OLLAMA = "ollama"
+    ANTHROPIC = "anthropic"
+    LLAMACPP = "llamacpp"
+
+
+class Role(Enum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An image, sound or file as it came: `url` is a data URI or an address, never fetched by the parser."""
+
+    kind: Literal["image", "audio", "video", "file"]
+    url: str
+    place: str
+    """Path of the part in the request, for errors: `messages[0].content[1]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    id: str
+    name: str
+    arguments: str
+    """A JSON object as text, exactly as the model or the caller wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    text: str = ""
+    """All text parts, joined in order."""
+    media: tuple[Media, ...] = ()
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    """For role TOOL: the call that this answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    name: str
+    description: str
+    parameters: Mapping[str, JsonValue]
+    """A JSON schema of type object; `{}` when the caller gave none."""
+    strict: bool = False
+
+
+class ToolMode(Enum):
+    NONE = "none"
+    AUTO = "auto"
+    REQUIRED = "required"
+    NAMED = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """Which tools may be called and how; `name` is set for NAMED only."""
+
+    tools: tuple[Tool, ...] = ()
+    mode: ToolMode = ToolMode.AUTO
+    name: str | None = None
+    parallel: bool = True
+    legacy: bool = False
+    """The caller used the old `functions` form and wants `function_call` back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. None means the model's own default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repeat_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict[int, float])
+    min_tokens: int = 0
+    max_tokens: int | None = None
+    """None: until the window is full."""
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FreeText:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class JsonObject:
+    """Any one JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    schema: JsonValue
+    place: str = "response_format"
+    """The request field to name when the schema is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gbnf:
+    """A grammar in llama.cpp's notation."""
+
+    text: str
+
+
+Constraint = FreeText | JsonObject | JsonSchema | Gbnf
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """One chat, whole and checked."""
+
+    model: str
+    """As the caller wrote it; empty for the default chat model."""
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+    tool_use: ToolUse = ToolUse()
+    constraint: Constraint = FreeText()
+    choices: int = 1
+    stream: bool = False
+    include_usage: bool = False
+    top_logprobs: int | None = None
+    """None: no logprobs; 0: the chosen token alone."""
+    template: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    """Extra variables for the model's chat template."""
+    keep_alive: float | None = None
+    """Seconds the model stays loaded after this answer; negative: for ever; None: the model's setting."""
+    dropped: tuple[str, ...] = ()
+    """Fields that are not honoured and not harmful, in request order."""
+
+
+Prompt = str | tuple[int, ...]
+"""Text, or token ids of the model's own tokenizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Raw text completion of one or several prompts."""
+
+    model: str
+    prompts: tuple[Prompt, ...]
+    sampling: Sampling = Sampling()
+    constraint: Constraint = FreeText()
+    choices: int = 1
+    best_of: int = 1
+    echo: bool = False
+    stream: bool = False
+    include_usage: bool = False
+    top_logprobs: int | None = None
+    keep_alive: float | None = None
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    model: str
+    inputs: tuple[Prompt, ...]
+    dimensions: int | None = None
+    truncate: bool = False
+    keep_alive: float | None = None
+    dropped: tuple[str, ...] = ()

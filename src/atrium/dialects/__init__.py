@@ -1,0 +1,1 @@
+"""Wire formats: bytes to words and words to bytes, without I/O."""

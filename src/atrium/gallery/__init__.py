@@ -1,0 +1,1 @@
+"""Bringing models in: index, fetch, unpack, convert, the model folder."""

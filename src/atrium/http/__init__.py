@@ -1,0 +1,1 @@
+"""The edge: reads a request, asks one service, writes the answer."""

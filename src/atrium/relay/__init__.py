@@ -1,0 +1,1 @@
+"""The data plane: the way to endpoints, local sockets included."""

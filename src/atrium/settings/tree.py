@@ -1,0 +1,144 @@
+"""The settings tree. Each field's comment line is its documentation; `docs/configuration.md` is made from it.
+
+Durations are seconds and sizes bytes once loaded; in YAML and the environment they may carry units (`load.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Marks a number that may be written with a unit."""
+
+    name: Literal["duration", "size", "share"]
+
+
+@dataclass(frozen=True, slots=True)
+class Doc:
+    """One line for `docs/configuration.md`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """The smallest number allowed."""
+
+    value: float
+
+
+Duration = Annotated[float, Unit("duration"), AtLeast(0)]
+Size = Annotated[int, Unit("size"), AtLeast(0)]
+MB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    cert: Annotated[Path, Doc("PEM file with the certificate chain")]
+    key: Annotated[Path, Doc("PEM file with the private key")]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    host: Annotated[str, Doc("address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Doc("port to listen on; 0 takes a free one"), AtLeast(0)] = 9642
+    tls: Annotated[Tls | None, Doc("certificate and key for HTTPS; null serves plain HTTP")] = None
+    stop_grace: Annotated[Duration, Doc("how long a stop waits for running answers before it cancels them")] = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    required: Annotated[bool, Doc("false opens inference to everyone who reaches the port")] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    url: Annotated[str | None, Doc("`postgresql://…`; null keeps SQLite in the data folder")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    max_body: Annotated[Size, Doc("largest request body")] = 100 * MB
+    max_header: Annotated[Size, Doc("largest request head")] = MB
+    header_timeout: Annotated[Duration, Doc("how long a client may take to send a request's head")] = 30.0
+    body_timeout: Annotated[Duration, Doc("longest silence while a client sends a body")] = 30.0
+    connections: Annotated[int, Doc("open client connections; more wait in the kernel's queue"), AtLeast(1)] = 4096
+    idle_timeout: Annotated[Duration, Doc("how long an unused client connection is kept")] = 75.0
+    queue: Annotated[int, Doc("requests that may wait for one model; more are refused with 503"), AtLeast(1)] = 256
+    queue_timeout: Annotated[Duration, Doc("how long a request may wait for a model or a slot")] = 600.0
+    answer_timeout: Annotated[Duration, Doc("longest time for one whole local answer")] = 3600.0
+    token_timeout: Annotated[Duration, Doc("longest silence of a runner in mid answer before it counts as hung")] = 120.0
+    json_depth: Annotated[int, Doc("deepest nesting of a JSON body"), AtLeast(1)] = 200
+    json_items: Annotated[int, Doc("most values in a JSON body"), AtLeast(1)] = 2_000_000
+    messages: Annotated[int, Doc("most messages in one chat"), AtLeast(1)] = 10_000
+    tools: Annotated[int, Doc("most tools in one chat"), AtLeast(1)] = 512
+    schema_size: Annotated[Size, Doc("largest JSON schema or grammar, as text")] = 256 * 1024
+    inputs: Annotated[int, Doc("most texts in one embeddings request"), AtLeast(1)] = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    enabled: Annotated[bool, Doc("answer browsers of other origins")] = True
+    origins: Annotated[tuple[str, ...], Doc("allowed origins; `*` for all")] = ("*",)
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultModels:
+    chat: Annotated[str | None, Doc("model of a chat that names none")] = "smollm2-135m-instruct"
+    embedding: Annotated[str | None, Doc("model of an embedding that names none")] = "all-minilm-l6-v2"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    install_defaults: Annotated[bool, Doc("install the default models at the first start")] = True
+    defaults: Annotated[DefaultModels, Doc("which model answers when a request names none")] = DefaultModels()
+    memory: Annotated[str, Doc("memory for all runners: a share of the machine's (or cgroup's) such as `70%`, or a size")] = "70%"
+    keep_alive: Annotated[Duration, Doc("how long an unused model stays loaded")] = 600.0
+    parallel: Annotated[int, Doc("slots per chat model: answers made at the same time"), AtLeast(1)] = 4
+    context: Annotated[str, Doc("tokens per slot, or `auto`: what the model was trained for, as far as memory allows")] = "auto"
+    threads: Annotated[int, Doc("threads per runner; 0 takes the physical cores"), AtLeast(0)] = 0
+    prompt_cache: Annotated[Size, Doc("memory a runner may keep for prompts it has seen")] = 64 * MB
+    preload: Annotated[tuple[str, ...], Doc("models to load at start, in this order")] = ()
+    load_timeout: Annotated[Duration, Doc("how long a runner may take to be ready")] = 300.0
+    allow_fake: Annotated[bool, Doc("allow `fake:` models, which invent their answers, for tests")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    log: Annotated[Literal["json", "text"], Doc("shape of the event log on stderr")] = "json"
+    level: Annotated[Literal["debug", "info", "warning", "error"], Doc("least level that is logged")] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Downloads:
+    attempts: Annotated[int, Doc("tries before an installation fails"), AtLeast(1)] = 4
+    parallel_jobs: Annotated[int, Doc("installations at the same time"), AtLeast(1)] = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    server: Annotated[Server, Doc("where the server listens")] = Server()
+    auth: Annotated[Auth, Doc("who may come in")] = Auth()
+    database: Annotated[Database, Doc("where state is kept")] = Database()
+    model_aliases: Annotated[dict[str, tuple[str, ...]], Doc("other names for models: a name or a list of names")] = field(
+        default_factory=dict[str, tuple[str, ...]]
+    )
+    limits: Annotated[Limits, Doc("bounds of every queue, body and wait")] = Limits()
+    cors: Annotated[Cors, Doc("browsers of other origins")] = Cors()
+    models: Annotated[ModelSettings, Doc("local models")] = ModelSettings()
+    telemetry: Annotated[Telemetry, Doc("logs and metrics")] = Telemetry()
+    downloads: Annotated[Downloads, Doc("installing models")] = Downloads()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings with where they came from."""
+
+    settings: Settings
+    data_dir: Path
+    config: Path | None
+    """The file that was read, if one was."""
