@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import litellm
 import pytest
@@ -42,7 +42,7 @@ def test_langchain_chats_and_streams(langchain: ChatOpenAI) -> None:
 
 def test_langchain_gets_structured_output(langchain: ChatOpenAI) -> None:
     for method in ("json_schema", "function_calling"):
-        shaped = langchain.with_structured_output(City, method=method)
+        shaped: Any = cast("Any", langchain).with_structured_output(City, method=method)
         assert isinstance(shaped.invoke("Name a city."), City)
 
 
