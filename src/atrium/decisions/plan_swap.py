@@ -1,0 +1,100 @@
+"""Which models must leave memory so that a wanted one fits. A model with a lease is never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """`memory` in bytes, as estimated or better known."""
+
+    model: str
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A model that takes memory, in bytes."""
+
+    model: str
+    memory: int
+    leases: int = 0
+    idle: float = 0.0
+    """Seconds since its last lease ended."""
+    reload: float = 0.0
+    """Seconds that loading it took."""
+    pinned: bool = False
+    """It was asked to stay for ever: it goes last."""
+    leaving: bool = False
+    """It is stopping already, or stops when its leases end."""
+    reserved: bool = False
+    """Memory kept for a model that waits for it; nothing runs, nothing can be stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """What to do now. Exactly one of the three: load, or stop and drain, or (both empty) wait for what is leaving."""
+
+    load: bool
+    stop: tuple[str, ...] = ()
+    """Idle models to stop; then ask again."""
+    drain: tuple[str, ...] = ()
+    """Leased models that take no more leases and are stopped when idle; then ask again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """The model can never fit."""
+
+    needed: int
+    budget: int
+    in_use: tuple[tuple[str, int], ...]
+
+
+def plan_swap(wanted: Wanted, running: Sequence[Running], budget: int) -> Swap | TooLarge:
+    """Idle models leave first, of these the cheapest to load again, of these the longest idle."""
+    if wanted.memory > budget:
+        return TooLarge(wanted.memory, budget, tuple((r.model, r.memory) for r in running if not r.reserved))
+    missing = wanted.memory + sum(r.memory for r in running) - budget
+    if missing <= 0:
+        return Swap(load=True)
+    missing -= sum(r.memory for r in running if r.leaving)
+    able = sorted((r for r in running if not r.leaving and not r.reserved), key=_cost)
+    leaving = _enough(able, missing)
+    return Swap(
+        load=False,
+        stop=tuple(r.model for r in leaving if not r.leases),
+        drain=tuple(r.model for r in leaving if r.leases),
+    )
+
+
+def after_swap(wanted: Wanted, running: Sequence[Running], swap: Swap) -> tuple[Running, ...]:
+    """What the next model in line must reckon with: the wanted one's memory is spoken for, now and later."""
+    if swap.load:
+        return (*running, Running(wanted.model, wanted.memory, leases=1))
+    going = {*swap.stop, *swap.drain}
+    seen = tuple(replace(r, leaving=r.leaving or r.model in going) for r in running)
+    freed = sum(r.memory for r in seen if r.leaving)
+    return (*seen, Running(wanted.model, max(0, wanted.memory - freed), reserved=True))
+
+
+def _cost(running: Running) -> tuple[bool, bool, float, float]:
+    return running.leases > 0, running.pinned, running.reload, -running.idle
+
+
+def _enough(able: Sequence[Running], missing: int) -> tuple[Running, ...]:
+    """The first of `able` that free what is missing, without those that turned out to be needless."""
+    taken: list[Running] = []
+    freed = 0
+    for running in able:
+        if freed >= missing:
+            break
+        taken.append(running)
+        freed += running.memory
+    for running in tuple(reversed(taken)):
+        if freed - running.memory >= missing:
+            taken.remove(running)
+            freed -= running.memory
+    return tuple(taken)
