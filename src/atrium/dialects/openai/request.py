@@ -1,0 +1,253 @@
+"""From the bytes of a request to its words. Each parser reads the whole body and refuses what it cannot mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from atrium.core.errors import InvalidValue, Unsupported
+from atrium.core.requests import (
+    Chat,
+    Completion,
+    Constraint,
+    Embed,
+    FreeText,
+    Gbnf,
+    JsonObject,
+    JsonSchema,
+    JsonValue,
+    Prompt,
+)
+from atrium.dialects.json_text import parse_object
+from atrium.dialects.openai.fields import Fields, wrong
+from atrium.dialects.openai.messages import read_messages
+from atrium.dialects.openai.sampling import INT32, SAMPLING_FIELDS, read_sampling
+from atrium.dialects.openai.tools import read_tool_use
+
+MOST_CHOICES = 16
+MOST_LOGPROBS = 20
+SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+SHARED_FIELDS = SAMPLING_FIELDS | {"model", "n", "stream", "stream_options", "user", "keep_alive", "grammar"}
+CHAT_FIELDS = SHARED_FIELDS | {
+    "messages",
+    "max_completion_tokens",
+    "logprobs",
+    "top_logprobs",
+    "response_format",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "functions",
+    "function_call",
+    "chat_template_kwargs",
+    "metadata",
+    "modalities",
+    "truncation",
+}
+COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "echo", "logprobs", "best_of"}
+EMBED_FIELDS = frozenset({"model", "input", "encoding_format", "dimensions", "truncate", "user", "keep_alive"})
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBounds:
+    """How much one request may hold."""
+
+    depth: int = 200
+    items: int = 2_000_000
+    messages: int = 10_000
+    tools: int = 512
+    inputs: int = 2048
+
+
+def parse_chat(raw: bytes, bounds: RequestBounds) -> Chat:
+    """Raises InvalidJson, InvalidValue, Unsupported."""
+    fields = Fields(parse_object(raw, depth=bounds.depth, items=bounds.items))
+    items = fields.items("messages", bounds.messages)
+    if items is None:
+        raise InvalidValue("'messages' is required", param="messages")
+    refuse_unsupported(fields)
+    fields.texts("metadata")
+    fields.text("user")
+    stream = fields.flag("stream")
+    template = fields.inner("chat_template_kwargs")
+    return Chat(
+        model=fields.text("model") or "",
+        messages=read_messages(items),
+        sampling=read_sampling(fields),
+        tool_use=read_tool_use(fields, bounds.tools),
+        constraint=read_constraint(fields),
+        choices=fields.integer("n", 1, MOST_CHOICES) or 1,
+        stream=stream,
+        include_usage=read_stream_options(fields, stream=stream),
+        top_logprobs=read_logprobs(fields),
+        template=template.values if template else {},
+        keep_alive=read_keep_alive(fields),
+        dropped=unknown(fields, CHAT_FIELDS),
+    )
+
+
+def parse_completion(raw: bytes, bounds: RequestBounds) -> Completion:
+    """Raises InvalidJson, InvalidValue, Unsupported."""
+    fields = Fields(parse_object(raw, depth=bounds.depth, items=bounds.items))
+    if fields.text("suffix"):
+        raise Unsupported("'suffix' needs a model that was trained to fill in", param="suffix")
+    fields.text("user")
+    choices = fields.integer("n", 1, MOST_CHOICES) or 1
+    best_of = fields.integer("best_of", 1, MOST_CHOICES) or choices
+    stream = fields.flag("stream")
+    if best_of < choices:
+        raise InvalidValue(f"'best_of' ({best_of}) must be at least 'n' ({choices})", param="best_of")
+    if stream and best_of > choices:
+        raise InvalidValue("'best_of' cannot be streamed: the best is known at the end", param="best_of")
+    return Completion(
+        model=fields.text("model") or "",
+        prompts=read_prompts(fields, "prompt", bounds.inputs),
+        sampling=read_sampling(fields),
+        constraint=read_constraint(fields),
+        choices=choices,
+        best_of=best_of,
+        echo=fields.flag("echo"),
+        stream=stream,
+        include_usage=read_stream_options(fields, stream=stream),
+        top_logprobs=fields.integer("logprobs", 0, 5),
+        keep_alive=read_keep_alive(fields),
+        dropped=unknown(fields, COMPLETION_FIELDS),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedCall:
+    embed: Embed
+    base64: bool
+    """The caller wants base64, not lists of numbers."""
+
+
+def parse_embed(raw: bytes, bounds: RequestBounds) -> EmbedCall:
+    """Raises InvalidJson, InvalidValue."""
+    fields = Fields(parse_object(raw, depth=bounds.depth, items=bounds.items))
+    fields.text("user")
+    encoding = fields.one_of("encoding_format", ("float", "base64"))
+    embed = Embed(
+        model=fields.text("model") or "",
+        inputs=read_prompts(fields, "input", bounds.inputs, empty_allowed=False),
+        dimensions=fields.integer("dimensions", 1, INT32),
+        truncate=fields.flag("truncate"),
+        keep_alive=read_keep_alive(fields),
+        dropped=unknown(fields, EMBED_FIELDS),
+    )
+    return EmbedCall(embed, base64=encoding == "base64")
+
+
+def refuse_unsupported(fields: Fields) -> None:
+    modalities = fields.items("modalities", 8) or []
+    if fields.has("audio") or "audio" in modalities:
+        raise Unsupported("This model does not speak", hint="Ask for text", param="modalities")
+    if fields.has("web_search_options"):
+        raise Unsupported("There is no web search here", param="web_search_options")
+    if fields.text("truncation") not in (None, "disabled"):
+        raise Unsupported("A prompt that does not fit is refused, not cut", param="truncation")
+
+
+def read_constraint(fields: Fields) -> Constraint:
+    grammar = fields.text("grammar")
+    shape = fields.inner("response_format")
+    if shape is None:
+        return Gbnf(grammar) if grammar else FreeText()
+    kind = shape.one_of("type", ("text", "json_object", "json_schema"))
+    if kind is None:
+        raise InvalidValue("'response_format.type' is required", param="response_format.type")
+    if grammar and kind != "text":
+        raise InvalidValue("'grammar' and 'response_format' cannot both shape the answer", param="grammar")
+    if kind == "text":
+        return Gbnf(grammar) if grammar else FreeText()
+    if kind == "json_object":
+        return JsonObject()
+    described = shape.inner("json_schema")
+    if described is None:
+        raise InvalidValue("'response_format.json_schema' is required", param="response_format.json_schema")
+    described.text("name")
+    described.flag("strict")
+    schema = described.raw("schema")
+    if schema is None:
+        return JsonObject()
+    if not isinstance(schema, dict | bool):
+        raise wrong(described.place("schema"), "an object", schema)
+    return JsonSchema(schema)
+
+
+def read_stream_options(fields: Fields, *, stream: bool) -> bool:
+    options = fields.inner("stream_options")
+    if options is None:
+        return False
+    if not stream:
+        raise InvalidValue("'stream_options' needs 'stream' to be true", param="stream_options")
+    return options.flag("include_usage")
+
+
+def read_logprobs(fields: Fields) -> int | None:
+    wanted = fields.flag("logprobs")
+    top = fields.integer("top_logprobs", 0, MOST_LOGPROBS)
+    if top is not None and not wanted:
+        raise InvalidValue("'top_logprobs' needs 'logprobs' to be true", param="top_logprobs")
+    return (top or 0) if wanted else None
+
+
+def read_keep_alive(fields: Fields) -> float | None:
+    """Seconds, or text such as `5m`; negative means for ever."""
+    value = fields.raw("keep_alive")
+    if not isinstance(value, str):
+        return fields.number("keep_alive", -INT32, INT32)
+    found = re.fullmatch(r"(-?\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h)?", value.strip())
+    if not found:
+        raise wrong("keep_alive", "seconds, or a duration such as '5m'", value)
+    return float(found[1]) * SECONDS[found[2] or "s"]
+
+
+def read_prompts(fields: Fields, name: str, most: int, *, empty_allowed: bool = True) -> tuple[Prompt, ...]:
+    """A text, a list of texts, token ids, or a list of lists of token ids; never mixed."""
+    value = fields.raw(name)
+    if value is None:
+        raise InvalidValue(f"'{name}' is required", param=name)
+    if isinstance(value, str):
+        return (checked_text(value, name, empty_allowed=empty_allowed),)
+    if not isinstance(value, list) or not value:
+        raise wrong(name, "a text, a list of texts, or token ids, and not empty", value)
+    if all(isinstance(item, int | float) for item in value):
+        return (token_ids(value, name),)
+    if len(value) > most:
+        raise InvalidValue(f"'{name}' has {len(value)} items; at most {most} are taken", param=name)
+    prompts: list[Prompt] = []
+    for index, item in enumerate(value):
+        place = f"{name}[{index}]"
+        if type(item) is not type(value[0]):
+            raise wrong(place, "of the same kind as the items before it", item)
+        if isinstance(item, str):
+            prompts.append(checked_text(item, place, empty_allowed=empty_allowed))
+        elif isinstance(item, list):
+            prompts.append(token_ids(item, place))
+        else:
+            raise wrong(place, "a text or a list of token ids", item)
+    return tuple(prompts)
+
+
+def checked_text(text: str, place: str, *, empty_allowed: bool) -> str:
+    if not text and not empty_allowed:
+        raise InvalidValue(f"'{place}' is empty", param=place)
+    return text
+
+
+def token_ids(items: list[JsonValue], place: str) -> tuple[int, ...]:
+    ids: list[int] = []
+    for item in items:
+        if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item <= INT32:
+            raise wrong(place, "a list of token ids, which are whole numbers from 0", item)
+        ids.append(item)
+    if not ids:
+        raise InvalidValue(f"'{place}' is empty", param=place)
+    return tuple(ids)
+
+
+def unknown(fields: Fields, known: frozenset[str]) -> tuple[str, ...]:
+    values: Mapping[str, JsonValue] = fields.values
+    return tuple(name for name in values if name not in known and values[name] is not None)
