@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol, Self
 
 
 class Finish(Enum):
@@ -109,7 +109,21 @@ class Spent:
     timing: Timing = Timing()
 
 
-Event = Begun | TextPiece | ReasoningPiece | CallBegun | CallPiece | Ended | Spent
+ChoiceEvent = Begun | TextPiece | ReasoningPiece | CallBegun | CallPiece | Ended
+Event = ChoiceEvent | Spent
+
+
+class EventStream(Protocol):
+    """Events as they come. Whoever has one closes it, also when it was never read: that gives everything back.
+
+    A plain async generator would not do: closing one that was never started runs none of its code.
+    """
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> Event: ...
+
+    async def aclose(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +139,7 @@ class Events:
     """The name as the caller wrote it, or the default's."""
     fingerprint: str
     """Names the model file and engine settings; equal fingerprints and seeds give equal text."""
-    events: AsyncGenerator[Event]
+    events: EventStream
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
 
-from atrium.core.answers import Event, Vectors
+from atrium.core.answers import EventStream
 from atrium.core.endpoints import Runner, RunnerStatus
 from atrium.core.models import Catalog, Installing, ModelCard
 from atrium.core.people import Caller, Key, User
@@ -69,7 +69,7 @@ class Prepared(Protocol):
         """Prompt length in the model's own tokens."""
         ...
 
-    async def open(self, *, choice: int, max_tokens: int, seed: int | None) -> AsyncGenerator[Event]:
+    async def open(self, *, choice: int, max_tokens: int, seed: int | None) -> EventStream:
         """Start one generation; returns once the response head is here.
 
         The stream is Begun, pieces, Ended, Spent (of this choice alone). Close it to cancel.
@@ -78,18 +78,30 @@ class Prepared(Protocol):
         ...
 
 
-class Relay(Protocol):
-    """The way to a runner. None of these needs a slot but `Prepared.open` and `embed`."""
+class Draft(Protocol):
+    """A request that was checked against its model's facts, before the model is loaded."""
 
-    async def prepare_chat(self, chat: Chat, runner: Runner) -> Prepared: ...
-
-    async def prepare_completion(self, completion: Completion, prompt: Prompt, runner: Runner) -> Prepared: ...
-
-    async def prepare_inputs(self, inputs: Sequence[Prompt], runner: Runner) -> tuple[tuple[int, ...], ...]:
-        """Token ids of embedding inputs with the model's own start and end tokens."""
+    async def prepare(self, runner: Runner) -> Prepared:
+        """Tokenise. Needs no slot. Raises EngineFailed, NotSent, InvalidValue."""
         ...
 
-    async def embed(self, inputs: Sequence[tuple[int, ...]], runner: Runner) -> Vectors: ...
+
+class Relay(Protocol):
+    """The way to a runner. What can be refused without a running model is refused by the drafts."""
+
+    async def draft_chat(self, chat: Chat, card: ModelCard) -> Draft:
+        """Raises InvalidValue, InvalidSchema, Unsupported."""
+        ...
+
+    async def draft_completion(self, completion: Completion, prompt: Prompt, card: ModelCard) -> Draft: ...
+
+    async def tokenize(self, inputs: Sequence[Prompt], runner: Runner) -> tuple[tuple[int, ...], ...]:
+        """Token ids of embedding inputs with the model's own start and end tokens. Raises InvalidValue."""
+        ...
+
+    async def embed(self, inputs: Sequence[Sequence[int]], runner: Runner) -> list[list[float]]:
+        """Vectors in input order, as the model makes them. Raises EngineFailed."""
+        ...
 
 
 class UserBook(Protocol):

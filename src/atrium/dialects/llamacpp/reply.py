@@ -1,0 +1,174 @@
+"""From a runner's chunks to the events of one choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from atrium.core.answers import (
+    Begun,
+    Ended,
+    Event,
+    Finish,
+    ReasoningPiece,
+    Spent,
+    TextPiece,
+    Timing,
+    TokenChance,
+    TokenScore,
+    Usage,
+)
+from atrium.core.errors import EngineFailed
+from atrium.dialects.llamacpp.calls import CallReader
+from atrium.dialects.llamacpp.stops import StopFinder
+from atrium.dialects.llamacpp.stream import Chunk, Prob
+
+THINK = "<think>"
+THOUGHT = "</think>"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How to read one choice's text."""
+
+    choice: int
+    prompt_tokens: int
+    stops: tuple[str, ...] = ()
+    calls: bool = False
+    """Tool calls may stand in the text."""
+    reasons: bool = False
+    """The model knows `<think>`."""
+    thinking: bool = False
+    """The prompt ends within an open `<think>`."""
+    top_logprobs: int | None = None
+
+
+class ReasoningReader:
+    """Splits a leading `<think>…</think>` from the answer."""
+
+    def __init__(self, *, reasons: bool, thinking: bool) -> None:
+        self._opening = reasons and not thinking
+        self._end = StopFinder((THOUGHT,)) if thinking else None
+        self._held = ""
+
+    @property
+    def thinking(self) -> bool:
+        return self._end is not None
+
+    def feed(self, text: str) -> tuple[str, str]:
+        """(reasoning, answer) of this piece."""
+        if self._opening:
+            self._held += text
+            start = self._held.lstrip()
+            if THINK.startswith(start):
+                return "", ""
+            self._opening = False
+            text, self._held = self._held, ""
+            if not start.startswith(THINK):
+                return "", text
+            self._end = StopFinder((THOUGHT,))
+            text = start[len(THINK) :]
+        if self._end is None:
+            return "", text
+        found = self._end.feed(text)
+        if not found.stopped_by:
+            return found.text, ""
+        answer = self._end.flush().text.removeprefix(THOUGHT)
+        self._end = None
+        return found.text, answer.lstrip("\n")
+
+    def flush(self) -> tuple[str, str]:
+        if self._end is not None:
+            return self._end.flush().text, ""
+        return "", self._held
+
+
+class ReplyReader:
+    """Fed chunks, gives events; `ended` turns true with the last of them.
+
+    When a stop string is met the stream is over although the engine would go on: close the connection.
+    """
+
+    def __init__(self, reading: Reading, call_id: Callable[[int], str]) -> None:
+        self.ended = False
+        self._reading = reading
+        self._choice = reading.choice
+        self._stops = StopFinder(reading.stops)
+        self._thoughts = ReasoningReader(reasons=reading.reasons, thinking=reading.thinking)
+        self._calls = CallReader(reading.choice, call_id) if reading.calls else None
+        self._plain = not (reading.stops or reading.calls or reading.reasons or reading.thinking)
+        self._begun = False
+        self._tokens = 0
+        self._reasoning_tokens = 0
+
+    def feed(self, chunk: Chunk) -> list[Event]:
+        events: list[Event] = []
+        if not self._begun:
+            self._begun = True
+            events.append(Begun(self._choice))
+        self._count(chunk)
+        scores = self._scores(chunk) if chunk.completion_probabilities else ()
+        if self._plain:
+            if chunk.content:
+                events.append(TextPiece(self._choice, chunk.content, scores))
+        elif chunk.content or scores:
+            released = self._stops.feed(chunk.content, scores)
+            events += self._read(released.text, released.scores)
+            if released.stopped_by:
+                events += self._end(chunk, Finish.STOP, released.stopped_by)
+                return events
+        if chunk.stop:
+            finish = Finish.LENGTH if chunk.stop_type == "limit" else Finish.STOP
+            released = self._stops.flush()
+            events += self._read(released.text, released.scores)
+            events += self._end(chunk, finish, None)
+        return events
+
+    def broken(self) -> EngineFailed:
+        """For a stream that ended before its last chunk."""
+        return EngineFailed("The engine broke off in mid answer", hint="Ask again; its log says why")
+
+    def _count(self, chunk: Chunk) -> None:
+        self._tokens = chunk.tokens_predicted or self._tokens + len(chunk.tokens)
+        if self._thoughts.thinking:
+            self._reasoning_tokens += len(chunk.tokens)
+
+    def _read(self, text: str, scores: Sequence[TokenScore]) -> list[Event]:
+        if not text and not scores:
+            return []
+        reasoning, answer = self._thoughts.feed(text)
+        events: list[Event] = [ReasoningPiece(self._choice, reasoning)] if reasoning else []
+        if answer or scores:
+            events += self._answer(answer, scores)
+        return events
+
+    def _answer(self, text: str, scores: Sequence[TokenScore] = ()) -> list[Event]:
+        if self._calls is not None:
+            return self._calls.feed(text, scores)
+        return [TextPiece(self._choice, text, tuple(scores))] if text or scores else []
+
+    def _end(self, chunk: Chunk, finish: Finish, stopped_by: str | None) -> list[Event]:
+        reasoning, answer = self._thoughts.flush()
+        events: list[Event] = [ReasoningPiece(self._choice, reasoning)] if reasoning else []
+        events += self._answer(answer)
+        if self._calls is not None:
+            events += self._calls.flush()
+            if self._calls.calls and finish is Finish.STOP:
+                finish = Finish.TOOL_CALLS
+        self.ended = True
+        timings = chunk.timings
+        cached = timings.cache_n if timings else 0
+        usage = Usage(self._reading.prompt_tokens, self._tokens, cached, self._reasoning_tokens)
+        took = Timing(prompt=timings.prompt_ms / 1000, generation=timings.predicted_ms / 1000) if timings else Timing()
+        return [*events, Ended(self._choice, finish, stopped_by), Spent(usage, took)]
+
+    def _scores(self, chunk: Chunk) -> tuple[TokenScore, ...]:
+        most = self._reading.top_logprobs or 0
+        return tuple(
+            TokenScore(_chance(prob), tuple(_chance(other) for other in prob.top_logprobs[:most]))
+            for prob in chunk.completion_probabilities
+        )
+
+
+def _chance(prob: Prob) -> TokenChance:
+    return TokenChance(prob.token, bytes(prob.bytes), prob.logprob)

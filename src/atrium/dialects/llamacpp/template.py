@@ -1,0 +1,167 @@
+"""A model's own chat template, rendered so that only the template can make control tokens.
+
+Whatever came from a caller (contents, names, arguments, tool descriptions) is hidden behind placeholders while the
+template runs, and put back afterwards as text. The template is sandboxed Jinja, as model files carry it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import cast
+
+from jinja2 import TemplateError, pass_context
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from atrium.core.errors import InvalidValue, Unsupported
+from atrium.core.models import Vocabulary
+from atrium.core.requests import JsonValue
+
+Piece = int | str
+"""A token id, or text that is tokenised without special-token parsing."""
+
+VAULT = "_atrium_vault"
+PLAIN = (
+    "{% for message in messages %}{{ message.role + ': ' + message.content + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
+)
+"""For a model whose file has no template."""
+
+
+class TemplateRefusalError(TemplateError):
+    """The template itself rejected the messages."""
+
+
+@dataclass(slots=True)
+class Vault:
+    """Keeps a caller's texts out of the template's hands. `nonce` must be unguessable, so that no text can name one."""
+
+    nonce: str
+    texts: list[str] = field(default_factory=list[str])
+
+    def hide(self, value: JsonValue) -> JsonValue:
+        """The same value with every text in it replaced by a placeholder; an empty text stays empty."""
+        if isinstance(value, str):
+            return self.hide_text(value)
+        if isinstance(value, list):
+            return [self.hide(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self.hide(item) for key, item in value.items()}
+        return value
+
+    def hide_text(self, text: str) -> str:
+        if not text:
+            return text
+        self.texts.append(text)
+        return f"\ue000{self.nonce}.{len(self.texts) - 1}\ue001"
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(f"\ue000{re.escape(self.nonce)}\\.([0-9]+)\ue001")
+
+    def reveal(self, text: str) -> str:
+        return self.pattern.sub(lambda found: self.texts[int(found[1])], text)
+
+    def reveal_all(self, value: object) -> object:
+        if isinstance(value, str):
+            return self.reveal(value)
+        if isinstance(value, list | tuple):
+            return [self.reveal_all(item) for item in cast("Sequence[object]", value)]
+        if isinstance(value, Mapping):
+            return {key: self.reveal_all(item) for key, item in cast("Mapping[object, object]", value).items()}
+        return value
+
+    def to_json(self, value: object, indent: int | None = None) -> str:
+        """The template's `tojson`: its output is a caller's text too, so it stays hidden."""
+        return self.hide_text(json.dumps(self.reveal_all(value), ensure_ascii=False, indent=indent))
+
+
+def refuse(message: str) -> None:
+    raise TemplateRefusalError(message)
+
+
+class ChatTemplate:
+    """One compiled template. Raises Unsupported when the source itself cannot be compiled."""
+
+    def __init__(self, source: str) -> None:
+        self.knows_tools = bool(re.search(r"\btools\b", source))
+        self.knows_reasoning = "</think>" in source
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        # Filters are bound when a template runs, and each rendering has a vault of its own to hide JSON in.
+        cast("dict[str, object]", environment.filters)["tojson"] = pass_context(_to_json)
+        try:
+            self._template = environment.from_string(source or PLAIN)
+        except TemplateError as error:
+            raise Unsupported(f"The model's chat template cannot be compiled: {error}", param="messages") from None
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, JsonValue]],
+        vault: Vault,
+        *,
+        now: datetime,
+        variables: Mapping[str, object],
+    ) -> str:
+        """The prompt with placeholders in it. Raises InvalidValue where the template rejects or cannot take it."""
+        try:
+            return self._template.render(
+                variables,
+                **{VAULT: vault},
+                messages=list(messages),
+                add_generation_prompt=True,
+                raise_exception=refuse,
+                strftime_now=now.strftime,
+            )
+        except TemplateRefusalError as error:
+            raise InvalidValue(f"The model's chat template says: {error}", param="messages") from None
+        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+            raise InvalidValue(
+                f"The model's chat template cannot render these messages: {error}", param="messages"
+            ) from None
+
+
+def _to_json(context: Context, value: object, **options: int | None) -> str:
+    vault = cast("Vault", context[VAULT])
+    return vault.to_json(value, options.get("indent"))
+
+
+def split_prompt(rendered: str, vault: Vault, vocabulary: Vocabulary) -> list[Piece]:
+    """Control tokens that the template wrote become ids; everything else stays text, neighbours joined."""
+    pieces: list[Piece] = []
+    names = sorted((name for name in vocabulary.control if name), key=len, reverse=True)
+    control = re.compile("|".join(re.escape(name) for name in names)) if names else None
+    parts = vault.pattern.split(rendered)
+    for index, part in enumerate(parts):
+        if index % 2:
+            _append(pieces, vault.texts[int(part)])
+        elif control is None:
+            _append(pieces, part)
+        else:
+            _split_control(pieces, part, control, vocabulary)
+    bos = vocabulary.bos
+    if bos is not None and vocabulary.add_bos and pieces[:1] != [bos]:
+        pieces.insert(0, bos)
+    return pieces
+
+
+def _split_control(pieces: list[Piece], text: str, control: re.Pattern[str], vocabulary: Vocabulary) -> None:
+    at = 0
+    for found in control.finditer(text):
+        _append(pieces, text[at : found.start()])
+        pieces.append(vocabulary.control[found.group()])
+        at = found.end()
+    _append(pieces, text[at:])
+
+
+def _append(pieces: list[Piece], text: str) -> None:
+    last = pieces[-1] if pieces else None
+    if isinstance(last, str):
+        pieces[-1] = last + text
+    elif text:
+        pieces.append(text)

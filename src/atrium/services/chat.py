@@ -1,0 +1,63 @@
+"""The promise behind every chat, whatever dialect it came in."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from atrium.core.answers import Events
+from atrium.core.errors import InvalidValue
+from atrium.core.models import Ability, ModelCard
+from atrium.core.people import Caller
+from atrium.core.ports import Draft, Engines, Lease, Models, Relay
+from atrium.core.requests import Chat
+from atrium.decisions.fit_context import fit_context
+from atrium.decisions.resolve_name import resolve_name
+from atrium.services.generation import Held, Part, begin
+from atrium.services.leasing import Leasing
+
+SEES = {"image": Ability.VISION, "audio": Ability.TRANSCRIPTION}
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerChat:
+    models: Models
+    engines: Engines
+    relay: Relay
+    answer_timeout: float
+    """Seconds for one whole answer."""
+
+    async def __call__(self, chat: Chat, caller: Caller) -> Events:
+        """Returns once the response head is here, so an error raised here is still a plain answer.
+
+        Raises ModelNotFound, ModelLoading, InvalidValue, InvalidSchema, Unsupported, ContextTooLong, QueueFull,
+        NotEnoughMemory, EngineFailed, EngineMissing, UpstreamTimeout, ShuttingDown.
+        """
+        card = resolve_name(chat.model, self.models.snapshot(), Ability.CHAT)
+        refuse_media(chat, card)
+        draft = await self.relay.draft_chat(chat, card)
+
+        async def act(lease: Lease, stack: AsyncExitStack) -> Events:
+            return await self._open(chat, draft, lease, stack)
+
+        return await Leasing(self.engines).run(card, caller, chat.keep_alive, act)
+
+    async def _open(self, chat: Chat, draft: Draft, lease: Lease, stack: AsyncExitStack) -> Events:
+        deadline = asyncio.get_running_loop().time() + self.answer_timeout
+        prepared = await draft.prepare(lease.runner)
+        room = fit_context(prepared.tokens, lease.runner.context, chat.sampling.max_tokens, param="messages")
+        seed = chat.sampling.seed
+        parts = [
+            Part(choice, prepared, room, None if seed is None else seed + choice) for choice in range(chat.choices)
+        ]
+        events = await begin(parts, Held(stack, lease, deadline))
+        return Events(chat.model or lease.runner.card.name, lease.runner.fingerprint, events)
+
+
+def refuse_media(chat: Chat, card: ModelCard) -> None:
+    """Before anything is fetched or loaded. Raises InvalidValue."""
+    for message in chat.messages:
+        for media in message.media:
+            if SEES.get(media.kind) not in card.abilities:
+                raise InvalidValue(f"The model '{card.name}' takes no {media.kind}", param=media.place)

@@ -1,0 +1,123 @@
+"""The promise behind raw completions: several prompts, several choices, the best of many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from atrium.core.answers import ChoiceEvent, Event, Events, EventStream, Spent, TextPiece
+from atrium.core.errors import InvalidValue
+from atrium.core.models import Ability
+from atrium.core.people import Caller
+from atrium.core.ports import Draft, Engines, Lease, Models, Relay
+from atrium.core.requests import Completion
+from atrium.decisions.fit_context import fit_context
+from atrium.decisions.resolve_name import resolve_name
+from atrium.services.generation import Held, Part, begin
+from atrium.services.leasing import Leasing
+
+MOST_GENERATIONS = 128
+"""Prompts times choices of one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    models: Models
+    engines: Engines
+    relay: Relay
+    answer_timeout: float
+    """Seconds for one whole answer."""
+
+    async def __call__(self, completion: Completion, caller: Caller) -> Events:
+        """Choices are counted prompt by prompt. Raises as AnswerChat does, with `prompt` for what is too long."""
+        if len(completion.prompts) * completion.best_of > MOST_GENERATIONS:
+            raise InvalidValue(f"One request may make at most {MOST_GENERATIONS} texts", param="prompt")
+        if completion.best_of > completion.choices and completion.top_logprobs is None:
+            completion = replace(completion, top_logprobs=0)
+            return await self._run(completion, caller, scored=False)
+        return await self._run(completion, caller, scored=True)
+
+    async def _run(self, completion: Completion, caller: Caller, *, scored: bool) -> Events:
+        card = resolve_name(completion.model, self.models.snapshot(), Ability.COMPLETION)
+        drafts = [await self.relay.draft_completion(completion, prompt, card) for prompt in completion.prompts]
+
+        async def act(lease: Lease, stack: AsyncExitStack) -> Events:
+            return await self._open(completion, drafts, lease, stack)
+
+        answer = await Leasing(self.engines).run(card, caller, completion.keep_alive, act)
+        if completion.best_of == completion.choices:
+            return answer
+        best = await best_of(answer.events, completion, scored=scored)
+        return replace(answer, events=best)
+
+    async def _open(
+        self, completion: Completion, drafts: Sequence[Draft], lease: Lease, stack: AsyncExitStack
+    ) -> Events:
+        deadline = asyncio.get_running_loop().time() + self.answer_timeout
+        seed = completion.sampling.seed
+        parts: list[Part] = []
+        for number, draft in enumerate(drafts):
+            prepared = await draft.prepare(lease.runner)
+            room = fit_context(prepared.tokens, lease.runner.context, completion.sampling.max_tokens, param="prompt")
+            for choice in range(completion.best_of):
+                own = None if seed is None else seed + choice
+                parts.append(Part(number * completion.best_of + choice, prepared, room, own))
+        events = await begin(parts, Held(stack, lease, deadline))
+        return Events(completion.model or lease.runner.card.name, lease.runner.fingerprint, events)
+
+
+@dataclass(slots=True)
+class Candidate:
+    events: list[ChoiceEvent] = field(default_factory=list[ChoiceEvent])
+    chances: list[float] = field(default_factory=list[float])
+
+    @property
+    def mean(self) -> float:
+        return sum(self.chances) / len(self.chances) if self.chances else float("-inf")
+
+
+class Replay:
+    """Events that were all kept, one after the other."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._events = deque(events)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._events:
+            raise StopAsyncIteration
+        return self._events.popleft()
+
+    async def aclose(self) -> None:
+        self._events.clear()
+
+
+async def best_of(events: EventStream, completion: Completion, *, scored: bool) -> EventStream:
+    """Of each prompt's candidates the `n` with the highest mean log probability, counted anew."""
+    candidates: dict[int, Candidate] = {}
+    spent: list[Event] = []
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Spent):
+                spent.append(event)
+                continue
+            candidate = candidates.setdefault(event.choice, Candidate())
+            if isinstance(event, TextPiece):
+                candidate.chances += [score.chosen.logprob for score in event.scores]
+            candidate.events.append(replace(event, scores=()) if isinstance(event, TextPiece) and not scored else event)
+    kept: list[Event] = []
+    for number in range(len(completion.prompts)):
+        start = number * completion.best_of
+        mine = sorted(range(start, start + completion.best_of), key=lambda i: -candidates[i].mean)
+        for place, index in enumerate(mine[: completion.choices]):
+            choice = number * completion.choices + place
+            kept += [
+                replace(event, choice=choice) for event in candidates[index].events if not isinstance(event, Spent)
+            ]
+    return Replay([*kept, *spent])

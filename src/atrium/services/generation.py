@@ -1,0 +1,165 @@
+"""Carrying out a request's generations: one as it is, several side by side, each with a turn of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, replace
+from typing import Self
+
+from atrium.core.answers import Event, EventStream, Spent, Timing, Usage
+from atrium.core.errors import AtriumError, Internal, UpstreamTimeout
+from atrium.core.ports import Lease, Prepared
+
+MOST_QUEUED = 64
+"""Events of several choices that may wait for a slow reader."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One choice to generate."""
+
+    choice: int
+    prepared: Prepared
+    max_tokens: int
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an answer holds until it is closed: its lease, and the time by which it must have ended."""
+
+    stack: AsyncExitStack
+    lease: Lease
+    deadline: float
+    """On the event loop's clock."""
+
+
+async def begin(parts: Sequence[Part], held: Held) -> EventStream:
+    """Returns once the first response head is here; the stream gives back all that `held` holds.
+
+    Raises QueueFull, NotSent, EngineFailed, UpstreamTimeout; then `held` is still the caller's to close.
+    """
+    if len(parts) == 1:
+        return await OneChoice.begin(parts[0], held)
+    return await ManyChoices.begin(parts, held)
+
+
+def check_time(deadline: float) -> None:
+    if asyncio.get_running_loop().time() > deadline:
+        raise UpstreamTimeout("The answer took longer than one answer may", hint="Ask for fewer tokens")
+
+
+class OneChoice:
+    """The common case: events pass through, with the waits added to the last of them."""
+
+    def __init__(self, events: EventStream, held: Held, queued: float) -> None:
+        self._events = events
+        self._held = held
+        self._queued = queued
+
+    @classmethod
+    async def begin(cls, part: Part, held: Held) -> OneChoice:
+        queued = await held.stack.enter_async_context(held.lease.turn())
+        events = await part.prepared.open(choice=part.choice, max_tokens=part.max_tokens, seed=part.seed)
+        held.stack.push_async_callback(events.aclose)
+        return cls(events, held, queued)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        check_time(self._held.deadline)
+        event = await anext(self._events)
+        if isinstance(event, Spent):
+            timing = replace(event.timing, queued=self._queued, loaded=self._held.lease.loaded_in)
+            return replace(event, timing=timing)
+        return event
+
+    async def aclose(self) -> None:
+        await self._held.stack.aclose()
+
+
+class ManyChoices:
+    """Choices run side by side as slots allow; their events are merged as they come."""
+
+    def __init__(self, parts: Sequence[Part], held: Held) -> None:
+        self._held = held
+        self._running = len(parts)
+        self._queue: asyncio.Queue[Event | AtriumError] = asyncio.Queue(MOST_QUEUED)
+        self._first: Event | AtriumError | None = None
+        prompts = {id(part.prepared): part.prepared.tokens for part in parts}
+        self._usage = Usage(prompt_tokens=sum(prompts.values()))
+        self._timing = Timing(loaded=held.lease.loaded_in)
+        self._tasks = [asyncio.create_task(self._run(part)) for part in parts]
+
+    @classmethod
+    async def begin(cls, parts: Sequence[Part], held: Held) -> ManyChoices:
+        many = cls(parts, held)
+        try:
+            first = await many._queue.get()
+        except asyncio.CancelledError:
+            await many._cancel()
+            raise
+        if isinstance(first, AtriumError):
+            await many._cancel()
+            raise first
+        many._first = first
+        held.stack.push_async_callback(many._cancel)
+        return many
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        check_time(self._held.deadline)
+        while self._running:
+            event = self._first or await self._queue.get()
+            self._first = None
+            if isinstance(event, AtriumError):
+                raise event
+            if not isinstance(event, Spent):
+                return event
+            self._running -= 1
+            self._add(event)
+            if not self._running:
+                return Spent(self._usage, self._timing)
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        await self._held.stack.aclose()
+
+    async def _run(self, part: Part) -> None:
+        """One choice from its turn to its end; a failure becomes the last thing it says."""
+        try:
+            async with self._held.lease.turn() as queued:
+                self._timing = replace(self._timing, queued=max(self._timing.queued, queued))
+                events = await part.prepared.open(choice=part.choice, max_tokens=part.max_tokens, seed=part.seed)
+                async with aclosing(events):
+                    async for event in events:
+                        await self._queue.put(event)
+        except AtriumError as error:
+            await self._queue.put(error)
+        except Exception as error:  # noqa: BLE001 - a task's root: unreported, its reader would wait for ever
+            failure = Internal("A choice could not be generated")
+            failure.__cause__ = error
+            await self._queue.put(failure)
+
+    def _add(self, spent: Spent) -> None:
+        self._usage = replace(
+            self._usage,
+            completion_tokens=self._usage.completion_tokens + spent.usage.completion_tokens,
+            reasoning_tokens=self._usage.reasoning_tokens + spent.usage.reasoning_tokens,
+            cached_tokens=max(self._usage.cached_tokens, spent.usage.cached_tokens),
+        )
+        self._timing = replace(
+            self._timing,
+            prompt=max(self._timing.prompt, spent.timing.prompt),
+            generation=max(self._timing.generation, spent.timing.generation),
+        )
+
+    async def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
