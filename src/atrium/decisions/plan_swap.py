@@ -57,10 +57,11 @@ def plan_swap(wanted: Wanted, running: Sequence[Running], budget: int) -> Swap |
     """Idle models leave first, of these the cheapest to load again, of these the longest idle."""
     if wanted.memory > budget:
         return TooLarge(wanted.memory, budget, tuple((r.model, r.memory) for r in running if not r.reserved))
-    missing = wanted.memory + sum(r.memory for r in running) - budget
-    if missing <= 0:
+    used = sum(r.memory for r in running if not r.reserved)
+    later = sum(r.memory for r in running if not r.leaving)
+    missing = wanted.memory + later - budget
+    if wanted.memory + used <= budget and missing <= 0:
         return Swap(load=True)
-    missing -= sum(r.memory for r in running if r.leaving)
     able = sorted((r for r in running if not r.leaving and not r.reserved), key=_cost)
     leaving = _enough(able, missing)
     return Swap(
@@ -76,8 +77,7 @@ def after_swap(wanted: Wanted, running: Sequence[Running], swap: Swap) -> tuple[
         return (*running, Running(wanted.model, wanted.memory, leases=1))
     going = {*swap.stop, *swap.drain}
     seen = tuple(replace(r, leaving=r.leaving or r.model in going) for r in running)
-    freed = sum(r.memory for r in seen if r.leaving)
-    return (*seen, Running(wanted.model, max(0, wanted.memory - freed), reserved=True))
+    return (*seen, Running(wanted.model, wanted.memory, reserved=True))
 
 
 def _cost(running: Running) -> tuple[bool, bool, float, float]:

@@ -1,0 +1,171 @@
+"""The place of one model: its runner if one lives, who waits for it, and what is remembered of earlier lives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from atrium.core.endpoints import Runner, RunnerState, RunnerStatus
+from atrium.core.models import ModelCard
+from atrium.decisions.place_request import Standing
+from atrium.decisions.plan_swap import Running
+from atrium.engines.process import RunnerProcess
+from atrium.engines.recipes.recipe import Plan
+from atrium.engines.turns import TurnLine
+
+MOST_FAILED_LOADS = 3
+FIRST_BACKOFF = 0.5
+LONGEST_BACKOFF = 30.0
+HEALTHY_AFTER = 60.0
+"""Seconds of being ready after which earlier failures are forgiven."""
+
+
+@dataclass(eq=False, slots=True)
+class Life:
+    """One runner from its start to its end. Times are of the event loop's clock."""
+
+    card: ModelCard
+    plan: Plan
+    process: RunnerProcess
+    line: TurnLine
+    begun_at: float
+    ready_at: float | None = None
+    idle_since: float = 0.0
+    leases: int = 0
+    draining: bool = False
+    """Its memory is wanted by another model: no new leases."""
+    retiring: bool = False
+    """It ends when its leases have ended: no new leases."""
+    keep_alive: float = 0.0
+    """Seconds it stays without a lease; negative: for ever."""
+    expiry: asyncio.TimerHandle | None = None
+    suspect: str = ""
+    """What a lease holder found wrong with it."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def ready(self) -> bool:
+        return self.process.state is RunnerState.READY
+
+    @property
+    def accepting(self) -> bool:
+        return not (self.draining or self.retiring)
+
+    @property
+    def idle(self) -> bool:
+        return self.leases == 0
+
+    @property
+    def runner(self) -> Runner:
+        """Of a life that is or was ready."""
+        return Runner(
+            card=self.card,
+            socket=str(self.process.launch.socket),
+            pid=self.process.pid or 0,
+            slots=self.plan.slots,
+            context=self.plan.context,
+            fingerprint=self.plan.fingerprint,
+        )
+
+    @property
+    def memory(self) -> int:
+        return max(self.plan.memory, self.process.peak)
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """A request that waits for its model. The life it is granted counts its lease already."""
+
+    granted: asyncio.Future[Life]
+    place: int
+    """In the order of all that ever waited; a clock would have ties."""
+
+
+@dataclass(eq=False, slots=True)
+class Berth:
+    card: ModelCard
+    life: Life | None = None
+    waiters: deque[Waiter] = field(default_factory=deque[Waiter])
+    failed_loads: int = 0
+    """In a row."""
+    failures: int = 0
+    """Lives that ended unasked, until one is healthy for long."""
+    retry_at: float = 0.0
+    retry: asyncio.TimerHandle | None = None
+    last_error: str = ""
+    seen_memory: int = 0
+    """The most that any life of this card took; corrects the estimate."""
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def state(self) -> RunnerState:
+        if self.life:
+            return self.life.process.state
+        return RunnerState.DEAD if self.failures else RunnerState.STOPPED
+
+    @property
+    def at_rest(self) -> bool:
+        return not (self.life or self.waiters or self.failures)
+
+    def standing(self, now: float, *, queue: int, closing: bool) -> Standing:
+        return Standing(
+            state=self.state,
+            accepting=self.life is None or self.life.accepting,
+            waiting=len(self.waiters) + (self.life.line.waiting if self.life else 0),
+            queue=queue,
+            failed_loads=self.failed_loads,
+            most_failed_loads=MOST_FAILED_LOADS,
+            retry_in=self.retry_at - now,
+            closing=closing,
+        )
+
+    def running(self, now: float) -> Running | None:
+        """How its life looks to `plan_swap`. Who waits for a load holds it like a lease."""
+        if (life := self.life) is None:
+            return None
+        loading = life.process.state in (RunnerState.STOPPED, RunnerState.STARTING)
+        return Running(
+            model=self.name,
+            memory=life.memory,
+            leases=life.leases + (len(self.waiters) if loading else 0),
+            idle=now - life.idle_since,
+            reload=(life.ready_at or now) - life.begun_at,
+            pinned=life.keep_alive < 0,
+            leaving=life.retiring or life.process.state is RunnerState.STOPPING,
+        )
+
+    def status(self, now: float) -> RunnerStatus:
+        life = self.life
+        expires = life.expiry.when() - now if life and life.expiry else None
+        return RunnerStatus(
+            model=self.name,
+            state=self.state,
+            pid=life.process.pid if life else None,
+            slots=life.plan.slots if life else 0,
+            busy=life.line.busy if life else 0,
+            waiting=len(self.waiters) + (life.line.waiting if life else 0),
+            memory_estimate=max(life.plan.memory, self.seen_memory) if life else self.seen_memory,
+            memory_used=life.process.memory if life else 0,
+            expires_in=None if expires is None else max(0.0, expires),
+            last_error=self.last_error,
+        )
+
+    def backoff(self) -> float:
+        """Seconds to wait after the failures so far."""
+        return min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** max(0, self.failures - 1)) if self.failures else 0.0
+
+    def note_end(self, life: Life, now: float, *, loaded: bool, reason: str) -> None:
+        """Remember a life that ended; `reason` is empty when it was asked to."""
+        self.life = None
+        self.seen_memory = max(self.seen_memory, life.process.peak)
+        if life.ready_at is not None and now - life.ready_at >= HEALTHY_AFTER:
+            self.failures = 0
+        if reason:
+            self.failures += 1
+            self.failed_loads = 0 if loaded else self.failed_loads + 1
+            self.last_error = reason
+            self.retry_at = now + self.backoff()

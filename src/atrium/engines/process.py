@@ -1,0 +1,201 @@
+"""One life of one child: started, ready, ended, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from atrium.core.endpoints import RunnerState
+from atrium.engines.logs import RunnerLog, find_reason
+from atrium.engines.placement.local import LocalChild, LocalPlacement
+from atrium.engines.recipes.recipe import Plan
+
+LONGEST_SOCKET = 107
+"""Bytes of a unix socket's path that the kernel takes."""
+FIRST_PROBE = 0.02
+SLOWEST_PROBE = 0.5
+PROBE_TIMEOUT = 2.0
+TICK = 5.0
+"""Seconds between two looks at a runner's memory and log."""
+STOP_GRACE = 5.0
+"""Seconds from SIGTERM to SIGKILL."""
+
+
+class Change(Enum):
+    START = "start"
+    ANSWERED = "answered"
+    STOP = "stop"
+    EXITED = "exited"
+
+
+TRANSITIONS: Mapping[RunnerState, Mapping[Change, RunnerState]] = {
+    RunnerState.STOPPED: {Change.START: RunnerState.STARTING, Change.STOP: RunnerState.STOPPING},
+    RunnerState.STARTING: {
+        Change.ANSWERED: RunnerState.READY,
+        Change.STOP: RunnerState.STOPPING,
+        Change.EXITED: RunnerState.DEAD,
+    },
+    RunnerState.READY: {Change.STOP: RunnerState.STOPPING, Change.EXITED: RunnerState.DEAD},
+    RunnerState.STOPPING: {Change.STOP: RunnerState.STOPPING, Change.EXITED: RunnerState.STOPPED},
+    RunnerState.DEAD: {Change.STOP: RunnerState.DEAD},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    model: str
+    plan: Plan
+    socket: Path
+    log: RunnerLog
+    load_timeout: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    asked: bool
+    """It was told to end."""
+    loaded: bool
+    """It had been ready."""
+    reason: str
+    """Why it ended unasked."""
+
+
+class RunnerProcess:
+    """`live` is awaited once, by the task that owns this life; everybody else may only `stop`."""
+
+    def __init__(self, launch: Launch, placement: LocalPlacement) -> None:
+        self.launch = launch
+        self.state = RunnerState.STOPPED
+        self.pid: int | None = None
+        self.memory = 0
+        """Bytes of resident memory when last looked at."""
+        self.peak = 0
+        self._placement = placement
+        self._asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._grace = STOP_GRACE
+
+    def stop(self, *, grace: float = STOP_GRACE) -> None:
+        """Ask this life to end; with no grace it is killed. Returns at once."""
+        self._grace = min(self._grace, grace)
+        self._move(Change.STOP)
+        if not self._asked.done():
+            self._asked.set_result(None)
+
+    async def live(self, on_ready: Callable[[], None]) -> Exit:
+        """From start to end; the child is gone when this returns or raises. `on_ready` is called at most once."""
+        if self._asked.done():
+            self._move(Change.EXITED)
+            return Exit(asked=True, loaded=False, reason="")
+        self._move(Change.START)
+        try:
+            child, since = await self._start()
+        except OSError as refused:
+            return self._exited(loaded=False, reason=f"could not be started: {refused.strerror or refused}")
+        return await self._keep(child, since, on_ready)
+
+    async def _start(self) -> tuple[LocalChild, int]:
+        launch = self.launch
+        if len(os.fsencode(launch.socket)) > LONGEST_SOCKET:
+            raise OSError(f"the path of its socket is longer than {LONGEST_SOCKET} bytes")
+        log, since = await asyncio.to_thread(launch.log.open)
+        with log:
+            launch.socket.unlink(missing_ok=True)
+            told = (f"--socket={launch.socket}", f"--parent={os.getpid()}")
+            child = await self._placement.start((*launch.plan.command, *told), launch.plan.environment, log)
+        self.pid = child.pid
+        return child, since
+
+    async def _keep(self, child: LocalChild, since: int, on_ready: Callable[[], None]) -> Exit:
+        gone = asyncio.create_task(child.wait(), name=f"{self.launch.model} exit")
+        loaded = False
+        try:
+            loaded = await self._become_ready(gone)
+            if loaded:
+                self._move(Change.ANSWERED)
+                on_ready()
+                await self._look_after(child, gone)
+            late = not gone.done() and not self._asked.done()
+        finally:
+            await self._end(child, gone)
+        if late:
+            reason = f"was not ready within {self.launch.load_timeout:g} s"
+        else:
+            reason = await self._reason(gone.result(), since)
+        return self._exited(loaded=loaded, reason=reason)
+
+    async def _become_ready(self, gone: asyncio.Task[int]) -> bool:
+        ready = asyncio.create_task(_answers(str(self.launch.socket)), name=f"{self.launch.model} ready")
+        try:
+            await asyncio.wait(
+                {ready, gone, self._asked}, timeout=self.launch.load_timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            return ready.done() and not gone.done() and not self._asked.done()
+        finally:
+            ready.cancel()
+            await asyncio.wait({ready})
+
+    async def _look_after(self, child: LocalChild, gone: asyncio.Task[int]) -> None:
+        while not gone.done() and not self._asked.done():
+            self.memory = await asyncio.to_thread(child.memory)
+            self.peak = max(self.peak, self.memory)
+            await asyncio.to_thread(self.launch.log.trim)
+            await asyncio.wait({gone, self._asked}, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _end(self, child: LocalChild, gone: asyncio.Task[int]) -> None:
+        """However we came here, also cancelled: the child is killed if it must be, awaited, and its things removed."""
+        try:
+            if not gone.done() and self._asked.done() and self._grace:
+                child.ask_to_end()
+                await asyncio.wait({gone}, timeout=self._grace)
+        finally:
+            try:
+                child.kill()
+                await asyncio.wait({gone})
+            finally:
+                child.close()
+                self.memory = 0
+                self.launch.socket.unlink(missing_ok=True)
+
+    async def _reason(self, code: int, since: int) -> str:
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        with contextlib.suppress(OSError):
+            if said := find_reason(await asyncio.to_thread(self.launch.log.tail, since)):
+                return f"ended with {how}: {said}"
+        return f"ended with {how}"
+
+    def _exited(self, *, loaded: bool, reason: str) -> Exit:
+        asked = self._asked.done()
+        self._move(Change.EXITED)
+        self.pid = None
+        return Exit(asked=asked, loaded=loaded, reason="" if asked else reason)
+
+    def _move(self, change: Change) -> None:
+        self.state = TRANSITIONS[self.state][change]
+
+
+async def _answers(socket: str) -> None:
+    """Returns when the runner says that it is ready."""
+    pause = FIRST_PROBE
+    while not await _healthy(socket):
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, SLOWEST_PROBE)
+
+
+async def _healthy(socket: str) -> bool:
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            reader, writer = await asyncio.open_unix_connection(socket)
+            try:
+                writer.write(b"GET /health HTTP/1.1\r\nHost: runner\r\nConnection: close\r\n\r\n")
+                return (await reader.readline()).startswith(b"HTTP/1.1 200")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return False

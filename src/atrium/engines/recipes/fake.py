@@ -1,0 +1,33 @@
+"""The fake engine: says what it is told to, needs what it claims to need."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from atrium.core.models import ModelCard
+from atrium.decisions.fake_address import parse_fake
+from atrium.engines.recipes.recipe import Plan, fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class FakeRecipe:
+    slots: int
+    """Where the address names none."""
+
+    def plan(self, card: ModelCard, budget: int) -> Plan:  # noqa: ARG002 - what it claims does not depend on the machine
+        fake = parse_fake(card.path)
+        slots = fake.slots or self.slots
+        return Plan(
+            slots=slots,
+            context=fake.context,
+            memory=fake.size,
+            fingerprint=fingerprint("fake", card.path),
+            command=(
+                sys.executable,
+                "-m",
+                "atrium.engines.workers.fake",
+                f"--address={card.path}",
+                f"--slots={slots}",
+            ),
+        )

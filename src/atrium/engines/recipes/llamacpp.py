@@ -1,0 +1,137 @@
+"""llama.cpp's server, in a wheel (`xllamacpp`). The figures were measured; see `docs/performance.md`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from atrium.core.errors import EngineMissing
+from atrium.core.models import Ability, Dimensions, ModelCard
+from atrium.engines.recipes.recipe import Plan, fingerprint
+
+MIB = 1024 * 1024
+PACKAGE = "xllamacpp"
+CHAT_BATCH = 128
+"""A prompt step of more tokens keeps a cancelled request's slot longer, and is no faster."""
+EMBEDDING_BATCH = 2048
+"""An embedding input must fit one step, since every token sees every other."""
+EMBEDDING_SLOTS = 4
+LEAST_CONTEXT = 4096
+STEP = 256
+"""Contexts are whole multiples of this."""
+PROCESS = 38 * MIB
+"""The interpreter, the library and the server without a model."""
+ELEMENT = 2
+"""Bytes of a number in the key-value cache (f16)."""
+EMBEDDING_SCRATCH = 16
+"""Numbers that a step keeps for each number of its input."""
+
+
+def installed_version() -> str | None:
+    try:
+        return version(PACKAGE)
+    except PackageNotFoundError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaCppRecipe:
+    slots: int
+    """Answers of one chat model at the same time."""
+    context: int | None
+    """Tokens per slot; None: what the model was trained for, as far as memory allows."""
+    threads: int
+    prompt_cache: int
+    """Bytes that a runner may keep for prompts it has seen."""
+    engine_version: str | None
+    """None: not installed."""
+
+    def plan(self, card: ModelCard, budget: int) -> Plan:
+        if self.engine_version is None:
+            raise EngineMissing("the engine for GGUF models is not installed", hint=f"Install {PACKAGE}")
+        embeds = Ability.EMBEDDING in card.abilities
+        slots = EMBEDDING_SLOTS if embeds else self.slots
+        cost = _Cost(card, slots, embeds=embeds, prompt_cache=self.prompt_cache)
+        context = self._context(cost, budget)
+        return Plan(
+            slots=slots,
+            context=context,
+            memory=cost.of(context),
+            fingerprint=fingerprint(card.digest, PACKAGE, self.engine_version, slots, context, cost.batch),
+            command=(
+                sys.executable,
+                "-m",
+                "atrium.engines.workers.llamacpp",
+                f"--model={card.path}",
+                f"--slots={slots}",
+                f"--context={slots * context}",
+                f"--batch={cost.batch}",
+                f"--threads={self.threads}",
+                f"--prompt-cache={self.prompt_cache // MIB}",
+                *(("--embedding", f"--pooling={card.options.get('pooling', 'mean')}") if embeds else ()),
+            ),
+            # Threads that spin while they wait starve the other runners: two servers on two cores made a tenth.
+            environment={"OMP_WAIT_POLICY": "passive"},
+        )
+
+    def _context(self, cost: _Cost, budget: int) -> int:
+        """One model takes half of the budget at most, unless it would have less than the least context then."""
+        trained = cost.longest
+        if self.context is not None:
+            return min(self.context, trained)
+        if trained <= LEAST_CONTEXT:
+            return trained
+        half = _whole_steps(cost.fitting(budget // 2))
+        least = LEAST_CONTEXT if cost.of(LEAST_CONTEXT) <= budget else _whole_steps(cost.fitting(budget))
+        return min(trained, max(half, least))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """Resident memory of a model as a function of its context: weights, key-value cache, scratch, the process."""
+
+    card: ModelCard
+    slots: int
+    embeds: bool
+    prompt_cache: int
+
+    @property
+    def batch(self) -> int:
+        return EMBEDDING_BATCH if self.embeds else CHAT_BATCH
+
+    @property
+    def longest(self) -> int:
+        trained = self.card.facts.dimensions.trained_context or LEAST_CONTEXT
+        return min(trained, EMBEDDING_BATCH) if self.embeds else trained
+
+    @property
+    def fixed(self) -> int:
+        size = self.card.facts.dimensions
+        if self.embeds:
+            scratch = EMBEDDING_SCRATCH * size.embedding_length
+        else:
+            scratch = self.card.facts.vocabulary.size + 8 * size.embedding_length
+        cache = 0 if self.embeds else self.prompt_cache
+        return size.tensor_bytes + scratch * self.batch * 4 + cache + PROCESS
+
+    @property
+    def per_token(self) -> int:
+        return _cache_per_token(self.card.facts.dimensions) * self.slots
+
+    def of(self, context: int) -> int:
+        return self.fixed + context * self.per_token
+
+    def fitting(self, budget: int) -> int:
+        """The longest context that costs no more than this; never less than one step."""
+        if not self.per_token:
+            return self.longest
+        return max(STEP, (budget - self.fixed) // self.per_token)
+
+
+def _cache_per_token(size: Dimensions) -> int:
+    return size.layers * size.kv_heads * (size.key_length + size.value_length) * ELEMENT
+
+
+def _whole_steps(tokens: int) -> int:
+    return tokens // STEP * STEP

@@ -1,0 +1,1 @@
+"""Programs that run in the child. Each is started by name and imported by nobody."""
