@@ -147,4 +147,4 @@ class Vectors:
     model: str
     vectors: tuple[bytes, ...]
     """One per input, in order: little-endian float32, unit length."""
-    prompt_tokens: int
+    usage: Usage

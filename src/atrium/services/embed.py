@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from atrium.core.answers import Vectors
+from atrium.core.answers import Usage, Vectors
 from atrium.core.errors import ContextTooLong, InvalidValue, UpstreamTimeout
 from atrium.core.models import Ability
 from atrium.core.people import Caller
@@ -60,7 +60,7 @@ class EmbedTexts:
             for index, numbers in zip(batch, made, strict=True):
                 vectors[index] = unit_length(numbers, embed.dimensions)
         name = embed.model or runner.card.name
-        return Vectors(name, tuple(vectors), sum(len(ids) for ids in inputs))
+        return Vectors(name, tuple(vectors), Usage(prompt_tokens=sum(len(ids) for ids in inputs)))
 
 
 def fitted(inputs: Sequence[Ids], window: int, embed: Embed) -> tuple[Ids, ...]:

@@ -71,7 +71,9 @@ class Limits:
     queue: Annotated[int, Doc("requests that may wait for one model; more are refused with 503"), AtLeast(1)] = 256
     queue_timeout: Annotated[Duration, Doc("how long a request may wait for a model or a slot")] = 600.0
     answer_timeout: Annotated[Duration, Doc("longest time for one whole local answer")] = 3600.0
-    token_timeout: Annotated[Duration, Doc("longest silence of a runner in mid answer before it counts as hung")] = 120.0
+    token_timeout: Annotated[Duration, Doc("longest silence of a runner in mid answer before it counts as hung")] = (
+        120.0
+    )
     json_depth: Annotated[int, Doc("deepest nesting of a JSON body"), AtLeast(1)] = 200
     json_items: Annotated[int, Doc("most values in a JSON body"), AtLeast(1)] = 2_000_000
     messages: Annotated[int, Doc("most messages in one chat"), AtLeast(1)] = 10_000
@@ -96,10 +98,14 @@ class DefaultModels:
 class ModelSettings:
     install_defaults: Annotated[bool, Doc("install the default models at the first start")] = True
     defaults: Annotated[DefaultModels, Doc("which model answers when a request names none")] = DefaultModels()
-    memory: Annotated[str, Doc("memory for all runners: a share of the machine's (or cgroup's) such as `70%`, or a size")] = "70%"
+    memory: Annotated[
+        str, Doc("memory for all runners: a share of the machine's (or cgroup's) such as `70%`, or a size")
+    ] = "70%"
     keep_alive: Annotated[Duration, Doc("how long an unused model stays loaded")] = 600.0
     parallel: Annotated[int, Doc("slots per chat model: answers made at the same time"), AtLeast(1)] = 4
-    context: Annotated[str, Doc("tokens per slot, or `auto`: what the model was trained for, as far as memory allows")] = "auto"
+    context: Annotated[
+        str, Doc("tokens per slot, or `auto`: what the model was trained for, as far as memory allows")
+    ] = "auto"
     threads: Annotated[int, Doc("threads per runner; 0 takes the physical cores"), AtLeast(0)] = 0
     prompt_cache: Annotated[Size, Doc("memory a runner may keep for prompts it has seen")] = 64 * MB
     preload: Annotated[tuple[str, ...], Doc("models to load at start, in this order")] = ()
@@ -124,8 +130,8 @@ class Settings:
     server: Annotated[Server, Doc("where the server listens")] = Server()
     auth: Annotated[Auth, Doc("who may come in")] = Auth()
     database: Annotated[Database, Doc("where state is kept")] = Database()
-    model_aliases: Annotated[dict[str, tuple[str, ...]], Doc("other names for models: a name or a list of names")] = field(
-        default_factory=dict[str, tuple[str, ...]]
+    model_aliases: Annotated[dict[str, tuple[str, ...]], Doc("other names for models: a name or a list of names")] = (
+        field(default_factory=dict[str, tuple[str, ...]])
     )
     limits: Annotated[Limits, Doc("bounds of every queue, body and wait")] = Limits()
     cors: Annotated[Cors, Doc("browsers of other origins")] = Cors()

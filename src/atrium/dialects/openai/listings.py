@@ -30,7 +30,8 @@ def embeddings_body(vectors: Vectors, *, as_base64: bool) -> bytes:
         {"object": "embedding", "index": index, "embedding": _base64(raw) if as_base64 else _numbers(raw)}
         for index, raw in enumerate(vectors.vectors)
     ]
-    usage = {"prompt_tokens": vectors.prompt_tokens, "total_tokens": vectors.prompt_tokens}
+    tokens = vectors.usage.prompt_tokens
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return orjson.dumps({"object": "list", "data": data, "model": vectors.model, "usage": usage})
 
 

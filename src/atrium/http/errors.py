@@ -1,0 +1,30 @@
+"""From whatever a route raised to an error of our tree."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+
+from atrium.core.errors import AtriumError, Forbidden, Internal, InvalidValue, MethodNotAllowed, NotFound, TooLarge
+
+STATUSES: dict[int, type[AtriumError]] = {
+    HTTPStatus.NOT_FOUND: NotFound,
+    HTTPStatus.FORBIDDEN: Forbidden,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TooLarge,
+    HTTPStatus.BAD_REQUEST: InvalidValue,
+}
+
+
+def as_atrium_error(error: Exception, method: str, path: str) -> AtriumError:
+    """Anything that is not of the tree or the router's own is a bug: Internal, and its text stays here."""
+    if isinstance(error, AtriumError):
+        return error
+    if isinstance(error, HTTPException):
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allow = tuple(name.strip() for name in (error.headers or {}).get("Allow", "").split(",") if name.strip())
+            return MethodNotAllowed(f"{method} is not allowed on {path[:200]}", allow=allow)
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            return NotFound(f"There is nothing at {path[:200]}")
+        return STATUSES.get(error.status_code, Internal)(str(error.detail))
+    return Internal("Something went wrong inside the server", hint="The log has more under this answer's x-request-id")

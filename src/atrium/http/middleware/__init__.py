@@ -1,0 +1,1 @@
+"""Pure ASGI, one concern each; `server.py` lists them in order."""

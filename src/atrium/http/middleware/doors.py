@@ -1,0 +1,67 @@
+"""Who may come in: the Host that was asked for, the size that was announced, the key that was shown."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from atrium.core.errors import Forbidden, TooLarge
+from atrium.http.admission import Admission
+from atrium.http.scope import exchange_of, header, headers_of, is_control
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
+
+
+def host_name(host: bytes) -> str:
+    """`Host` without its port."""
+    text = host.decode("latin-1").strip().lower()
+    if text.startswith("["):
+        return text.split("]", 1)[0] + "]"
+    return text.rsplit(":", 1)[0] if text.count(":") == 1 else text
+
+
+class HostCheck:
+    """A server on loopback answers only to loopback's names, or any web page could reach it under one of its own."""
+
+    def __init__(self, app: ASGIApp, bound: str) -> None:
+        self.app = app
+        self._names = LOOPBACK | {bound.lower()} if bound in LOOPBACK or bound.startswith("127.") else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._names is not None and not is_control(scope):
+            name = host_name(header(scope, b"host"))
+            if name and name not in self._names:
+                raise Forbidden(
+                    f"This server listens on loopback and does not answer to the name '{name[:100]}'",
+                    hint="Use localhost, or set server.host to an address of this machine",
+                )
+        await self.app(scope, receive, send)
+
+
+class SizeCheck:
+    """Refuses a body by its announced length, before a byte of it is read."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            length = header(scope, b"content-length")
+            if length.isdigit() and int(length[:20]) > self._most:
+                raise TooLarge(f"The body has {length[:20].decode()} bytes; at most {self._most} are taken")
+        await self.app(scope, receive, send)
+
+
+class Identity:
+    """Finds out who is calling, or refuses."""
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self.app = app
+        self._admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            exchange = exchange_of(scope)
+            query: bytes = scope.get("query_string", b"")
+            exchange.caller = await self._admission.admit(exchange, headers_of(scope), query)
+        await self.app(scope, receive, send)

@@ -1,0 +1,46 @@
+"""Outermost: gives every request its id and its record, and ends it with one event."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from atrium.http.edge import Exchange, closing_fields, stamp_headers, surface_of, take_request_id
+from atrium.http.scope import header, is_control, set_exchange
+from atrium.telemetry.metrics import Metrics
+
+
+class Record:
+    def __init__(self, app: ASGIApp, tell: Callable[[str, Mapping[str, object]], None], metrics: Metrics) -> None:
+        self.app = app
+        self._tell = tell
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = take_request_id(header(scope, b"x-request-id"))
+        exchange = Exchange(request_id, scope["method"], scope["path"], time.monotonic(), control=is_control(scope))
+        set_exchange(scope, exchange)
+        correlation = header(scope, b"x-correlation-id")
+
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                message["headers"] = [*message["headers"], *stamp_headers(exchange, time.monotonic(), correlation)]
+            else:
+                exchange.sent += len(message.get("body", b""))
+            await send(message)
+
+        self._metrics.begun()
+        try:
+            await self.app(scope, receive, stamped)
+        finally:
+            now = time.monotonic()
+            self._metrics.ended(surface_of(exchange.path), exchange.status, now - exchange.started)
+            if exchange.model:
+                self._metrics.spent(exchange.model, exchange.usage, exchange.timing)
+            self._tell("request.ended", closing_fields(exchange, now))

@@ -1,0 +1,89 @@
+"""The map: middleware in order, then surfaces. Nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from atrium import __version__
+from atrium.core.errors import InvalidValue
+from atrium.dialects.openai.request import RequestBounds
+from atrium.http.admission import Admission
+from atrium.http.middleware.cors import CrossOrigin
+from atrium.http.middleware.doors import HostCheck, Identity, SizeCheck
+from atrium.http.middleware.faults import Faults
+from atrium.http.middleware.record import Record
+from atrium.http.reading import BodyBounds
+from atrium.http.scope import mark_control
+from atrium.http.surfaces import admin, internal, openai
+from atrium.services import Services
+from atrium.settings.tree import Limits, Settings
+from atrium.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How the edge tells what happens, and whether new requests are welcome."""
+
+    tell: Callable[[str, Mapping[str, object]], None]
+    metrics: Metrics
+    ready: Callable[[], bool]
+
+
+def build_app(services: Services, settings: Settings, sight: Sight) -> ASGIApp:
+    """The ASGI application: the first middleware here is the outermost."""
+    api = build_api(services, settings.limits, sight)
+    admission = Admission(services.check_key, settings.auth.required)
+    app: ASGIApp = Identity(api, admission)
+    app = SizeCheck(app, settings.limits.max_body)
+    app = HostCheck(app, settings.server.host)
+    app = Faults(app, sight.tell)
+    app = CrossOrigin(app, settings.cors)
+    return Record(app, sight.tell, sight.metrics)
+
+
+def build_api(services: Services, limits: Limits, sight: Sight) -> ASGIApp:
+    api = FastAPI(title="Atrium", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    bounds = openai.OpenAiBounds(
+        BodyBounds(limits.max_body, limits.body_timeout),
+        RequestBounds(
+            depth=limits.json_depth,
+            items=limits.json_items,
+            messages=limits.messages,
+            tools=limits.tools,
+            inputs=limits.inputs,
+        ),
+    )
+    api.include_router(openai.router(services, bounds))
+    api.include_router(internal.router(sight.metrics, sight.ready))
+    api.include_router(admin.router(services))
+    for kind in (Exception, 404, 405):
+        api.add_exception_handler(kind, pass_on)
+    api.add_exception_handler(RequestValidationError, refuse_field)
+    return api
+
+
+async def pass_on(_: Request, error: Exception) -> None:
+    """`Faults` is the one place that answers errors."""
+    raise error
+
+
+async def refuse_field(_: Request, error: Exception) -> None:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    raise InvalidValue(f"'{place}': {first['msg']}" if place else str(first["msg"]), param=place or None)
+
+
+def control_app(app: ASGIApp) -> ASGIApp:
+    """The same application for the control socket: every caller there is the administrator."""
+
+    async def marked(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(mark_control(scope) if scope["type"] == "http" else scope, receive, send)
+
+    return marked

@@ -1,0 +1,258 @@
+"""The administrator's API: users, keys, models, runners. The command line speaks it over the control socket."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict
+
+from atrium.core.endpoints import RunnerStatus
+from atrium.core.errors import InvalidValue
+from atrium.core.models import Installing, ModelCard
+from atrium.core.people import Key, User
+from atrium.services import Services
+from atrium.services.install_model import Available
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class NewUser(Body):
+    username: str
+    password: str | None = None
+    is_admin: bool = False
+
+
+class UserChange(Body):
+    password: str | None = None
+    is_active: bool | None = None
+    is_admin: bool | None = None
+
+
+class NewKey(Body):
+    username: str
+    alias: str
+
+
+class Installation(Body):
+    sources: list[str] = []
+    defaults: bool = False
+
+
+class UserView(BaseModel):
+    id: int
+    username: str
+    is_admin: bool
+    is_active: bool
+    has_password: bool
+    created_at: datetime
+
+
+class KeyView(BaseModel):
+    id: int
+    username: str
+    alias: str
+    key_prefix: str
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+class FullKeyView(KeyView):
+    full_key: str
+
+
+class InstallingView(BaseModel):
+    name: str
+    stage: str
+    done: int
+    total: int
+    error: str
+
+
+class ModelView(BaseModel):
+    name: str
+    engine: str
+    abilities: list[str]
+    size: int
+    digest: str
+    created: int
+    source: str
+    context: int
+    default_for: list[str]
+    loaded: bool
+
+
+class ModelsView(BaseModel):
+    installed: list[ModelView]
+    installing: list[InstallingView]
+
+
+class AvailableView(BaseModel):
+    name: str
+    description: str
+    size: int
+    abilities: list[str]
+    installed: bool
+
+
+class RunnerView(BaseModel):
+    model: str
+    state: str
+    pid: int | None
+    slots: int
+    busy: int
+    waiting: int
+    memory_estimate: int
+    memory_used: int
+    expires_in: float | None
+    last_error: str
+
+
+def router(services: Services) -> APIRouter:
+    routes = APIRouter(prefix="/api/admin", tags=["admin"])
+    routes.include_router(people_routes(services))
+    routes.include_router(model_routes(services))
+    return routes
+
+
+def people_routes(services: Services) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/users")
+    async def users() -> list[UserView]:
+        return [user_view(user) for user in await services.people.all()]
+
+    @routes.post("/users", status_code=201)
+    async def create_user(new: NewUser) -> UserView:
+        return user_view(await services.people.create(new.username, new.password, is_admin=new.is_admin))
+
+    @routes.put("/users/{user_id}")
+    async def change_user(user_id: int, change: UserChange) -> UserView:
+        changed = await services.people.change(
+            user_id, password=change.password, is_active=change.is_active, is_admin=change.is_admin
+        )
+        return user_view(changed)
+
+    @routes.delete("/users/{user_id}", status_code=204)
+    async def delete_user(user_id: int) -> None:
+        await services.people.delete(user_id)
+
+    @routes.get("/keys")
+    async def keys(user: str | None = None) -> list[KeyView]:
+        return [KeyView(**key_fields(key, owner)) for key, owner in await services.issue_key.all(user)]
+
+    @routes.post("/keys", status_code=201)
+    async def create_key(new: NewKey) -> FullKeyView:
+        key, owner, full_key = await services.issue_key.issue(new.username, new.alias)
+        return FullKeyView(**key_fields(key, owner), full_key=full_key)
+
+    @routes.delete("/keys/{key_id}", status_code=204)
+    async def revoke_key(key_id: int) -> None:
+        await services.issue_key.revoke(key_id)
+
+    return routes
+
+
+def model_routes(services: Services) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/models")
+    async def models() -> ModelsView:
+        cards = services.list_models.listed()
+        return ModelsView(
+            installed=[model_view(card, services) for card in cards],
+            installing=[installing_view(one) for one in services.list_models.installing()],
+        )
+
+    @routes.get("/models/available")
+    async def available() -> list[AvailableView]:
+        return [available_view(one) for one in services.install_model.available()]
+
+    @routes.post("/models/install", status_code=202)
+    async def install(wanted: Installation) -> dict[str, list[InstallingView]]:
+        if bool(wanted.sources) == wanted.defaults:
+            raise InvalidValue("Name either sources or defaults", param="sources")
+        sources = services.install_model.default_sources() if wanted.defaults else wanted.sources
+        begun = [await services.install_model.start(source) for source in sources]
+        return {"installing": [installing_view(one) for one in begun]}
+
+    @routes.get("/models/{name:path}")
+    async def model(name: str) -> dict[str, object]:
+        card = services.list_models.one(name)
+        facts = asdict(card.facts)
+        facts["vocabulary"] = {**facts["vocabulary"], "control": len(card.facts.vocabulary.control)}
+        return {**model_view(card, services).model_dump(), "facts": facts, "options": dict(card.options)}
+
+    @routes.delete("/models/{name:path}", status_code=204)
+    async def delete_model(name: str) -> None:
+        await services.install_model.delete(name)
+
+    @routes.get("/runners")
+    async def runners() -> list[RunnerView]:
+        return [runner_view(status) for status in services.engines.running()]
+
+    @routes.post("/runners/{name:path}/unload", status_code=204)
+    async def unload(name: str) -> Response:
+        await services.engines.unload(services.list_models.one(name).name)
+        return Response(status_code=204)
+
+    return routes
+
+
+def user_view(user: User) -> UserView:
+    return UserView(
+        id=user.id,
+        username=user.name,
+        is_admin=user.is_admin,
+        is_active=user.is_active,
+        has_password=user.password_hash is not None,
+        created_at=user.created_at,
+    )
+
+
+def key_fields(key: Key, owner: User) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "username": owner.name,
+        "alias": key.alias,
+        "key_prefix": key.prefix,
+        "created_at": key.created_at,
+        "last_used_at": key.last_used_at,
+    }
+
+
+def model_view(card: ModelCard, services: Services) -> ModelView:
+    loaded = {status.model for status in services.engines.running() if status.pid is not None}
+    return ModelView(
+        name=card.name,
+        engine=card.engine,
+        abilities=sorted(ability.value for ability in card.abilities),
+        size=card.size,
+        digest=card.digest,
+        created=card.created,
+        source=card.source,
+        context=card.facts.dimensions.trained_context,
+        default_for=[kind for kind, name in services.list_models.defaults().items() if name == card.name],
+        loaded=card.name in loaded,
+    )
+
+
+def installing_view(one: Installing) -> InstallingView:
+    return InstallingView(name=one.name, stage=one.stage, done=one.done, total=one.total, error=one.error)
+
+
+def available_view(one: Available) -> AvailableView:
+    return AvailableView(
+        name=one.name,
+        description=one.description,
+        size=one.size,
+        abilities=sorted(ability.value for ability in one.abilities),
+        installed=one.installed,
+    )
+
+
+def runner_view(status: RunnerStatus) -> RunnerView:
+    return RunnerView(**{**asdict(status), "state": status.state.value})

@@ -1,0 +1,157 @@
+"""OpenAI's API: `/v1` and the same under `/ollama/v1`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request, Response
+
+from atrium.core.answers import Event, Events, EventStream, Spent
+from atrium.core.errors import InvalidValue
+from atrium.core.models import Ability
+from atrium.core.people import ANONYMOUS, Caller
+from atrium.core.requests import Completion
+from atrium.dialects.openai.answer import Collected, chat_body
+from atrium.dialects.openai.completions import CompletionStream, completion_body
+from atrium.dialects.openai.errors import error_event
+from atrium.dialects.openai.listings import embeddings_body, model_body, models_body
+from atrium.dialects.openai.request import RequestBounds, parse_chat, parse_completion, parse_embed
+from atrium.dialects.openai.stream import ChatStream, Stamp
+from atrium.http.edge import Exchange, dropped_header
+from atrium.http.reading import BodyBounds, read_body, while_connected
+from atrium.http.scope import exchange_of, header
+from atrium.http.streaming import EventAnswer
+from atrium.services import Services
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAiBounds:
+    body: BodyBounds
+    request: RequestBounds
+
+
+def router(services: Services, bounds: OpenAiBounds) -> APIRouter:
+    surface = Surface(services, bounds)
+    routes = APIRouter(tags=["OpenAI"])
+    for prefix in ("/v1", "/ollama/v1"):
+        routes.add_api_route(f"{prefix}/models", surface.models, methods=["GET", "HEAD"])
+        routes.add_api_route(f"{prefix}/models/{{name:path}}", surface.model, methods=["GET", "HEAD"])
+        routes.add_api_route(f"{prefix}/chat/completions", surface.chat, methods=["POST"])
+        routes.add_api_route(f"{prefix}/completions", surface.complete, methods=["POST"])
+        routes.add_api_route(f"{prefix}/embeddings", surface.embed, methods=["POST"])
+    return routes
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    services: Services
+    bounds: OpenAiBounds
+
+    async def models(self) -> Response:
+        """The models that can be named in a request."""
+        return Response(models_body(self.services.list_models.listed()), media_type=JSON)
+
+    async def model(self, name: str) -> Response:
+        """One model."""
+        return Response(model_body(self.services.list_models.one(name)), media_type=JSON)
+
+    async def chat(self, request: Request) -> Response:
+        """Answer a conversation, whole or as a stream."""
+        chat = parse_chat(await self._body(request), self.bounds.request)
+        exchange, caller = told(request)
+        exchange.model = self._card_name(chat.model, Ability.CHAT)
+        answer = await while_connected(request.receive, self.services.answer_chat(chat, caller))
+        stamp = stamp_of("chatcmpl", answer)
+        watched = Watched(answer.events, exchange)
+        headers = dropped_header(chat.dropped)
+        legacy = chat.tool_use.legacy
+        if chat.stream:
+            stream = ChatStream(stamp, include_usage=chat.include_usage, legacy=legacy)
+            return EventAnswer(watched, stream.feed, error_event, headers)
+        collected = await while_connected(request.receive, collect(watched))
+        body = chat_body(stamp, collected, scored=chat.top_logprobs is not None, legacy=legacy)
+        return Response(body, media_type=JSON, headers=headers)
+
+    async def complete(self, request: Request) -> Response:
+        """Continue one or several prompts."""
+        completion = parse_completion(await self._body(request), self.bounds.request)
+        exchange, caller = told(request)
+        exchange.model = self._card_name(completion.model, Ability.COMPLETION)
+        answer = await while_connected(request.receive, self.services.complete(completion, caller))
+        stamp = stamp_of("cmpl", answer)
+        watched = Watched(answer.events, exchange)
+        headers = dropped_header(completion.dropped)
+        echoes = echoes_of(completion)
+        if completion.stream:
+            stream = CompletionStream(stamp, echoes=echoes, include_usage=completion.include_usage)
+            return EventAnswer(watched, stream.feed, error_event, headers)
+        collected = await while_connected(request.receive, collect(watched))
+        body = completion_body(stamp, collected, echoes=echoes, scored=completion.top_logprobs is not None)
+        return Response(body, media_type=JSON, headers=headers)
+
+    async def embed(self, request: Request) -> Response:
+        """Vectors of texts or token ids."""
+        call = parse_embed(await self._body(request), self.bounds.request)
+        exchange, caller = told(request)
+        exchange.model = self._card_name(call.embed.model, Ability.EMBEDDING)
+        vectors = await while_connected(request.receive, self.services.embed(call.embed, caller))
+        exchange.usage = vectors.usage
+        body = embeddings_body(vectors, as_base64=call.base64)
+        return Response(body, media_type=JSON, headers=dropped_header(call.embed.dropped))
+
+    async def _body(self, request: Request) -> bytes:
+        if header(request.scope, b"content-type").lower().startswith(b"multipart/"):
+            raise InvalidValue("This takes JSON, not a form", param=None)
+        return await read_body(request.receive, self.bounds.body)
+
+    def _card_name(self, name: str, ability: Ability) -> str:
+        return self.services.list_models.meant(name, ability).name
+
+
+class Watched:
+    """An answer's events, with what they cost noted in the request's record as they pass."""
+
+    def __init__(self, events: EventStream, exchange: Exchange) -> None:
+        self._events = events
+        self._exchange = exchange
+
+    def __aiter__(self) -> Watched:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await anext(self._events)
+        if isinstance(event, Spent):
+            self._exchange.usage = event.usage
+            self._exchange.timing = event.timing
+        return event
+
+    async def aclose(self) -> None:
+        await self._events.aclose()
+
+
+async def collect(events: EventStream) -> Collected:
+    collected = Collected()
+    async with aclosing(events):
+        async for event in events:
+            collected.feed(event)
+    return collected
+
+
+def told(request: Request) -> tuple[Exchange, Caller]:
+    exchange = exchange_of(request.scope)
+    return exchange, exchange.caller or ANONYMOUS
+
+
+def stamp_of(prefix: str, answer: Events) -> Stamp:
+    return Stamp(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), answer.model, answer.fingerprint)
+
+
+def echoes_of(completion: Completion) -> list[str]:
+    """For each choice the text in front of it."""
+    texts = [prompt if isinstance(prompt, str) else "" for prompt in completion.prompts]
+    return [text if completion.echo else "" for text in texts for _ in range(completion.choices)]
