@@ -14,7 +14,7 @@ from atrium.core.errors import EngineMissing, ModelLoading, QueueFull, ShuttingD
 from atrium.core.models import ModelCard
 from atrium.decisions.fake_address import fake_card
 from atrium.engines.supervisor import Supervisor
-from tests.engines.supervised import ANNA, BERT, MIB, PATIENCE, supervised
+from tests.engines.supervised import ANNA, BERT, MIB, PATIENCE, complete, supervised
 
 SOON = 0.05
 SMALL_HOUSE = 100 * MIB
@@ -231,3 +231,12 @@ async def test_a_caller_may_leave_a_ready_model_at_any_step(tmp_path: Path, step
         status = engines.running()[0]
         assert (status.busy, status.waiting) == (0, 0)
         assert await engines.unload("one")
+
+
+async def test_what_a_runner_died_of_is_told_rather_than_what_its_user_saw(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as (engines, told):
+        async with engines.lease(fake("one", "fault=crash@2"), ANNA) as lease:
+            with pytest.raises((OSError, EOFError)):
+                await complete(lease.runner.socket, [1], 9)
+            lease.failed("broke off")
+        assert "told to crash after 2 tokens" in str((await told.heard("runner.exited"))["reason"])

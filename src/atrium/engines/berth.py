@@ -158,14 +158,14 @@ class Berth:
         """Seconds to wait after the failures so far."""
         return min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** max(0, self.failures - 1)) if self.failures else 0.0
 
-    def note_end(self, life: Life, now: float, *, loaded: bool, reason: str) -> None:
-        """Remember a life that ended; `reason` is empty when it was asked to."""
+    def note_end(self, life: Life, now: float, *, loaded: bool, error: str) -> None:
+        """Remember a life that ended; `error` is empty when it was asked to."""
         self.life = None
         self.seen_memory = max(self.seen_memory, life.process.peak)
         if life.ready_at is not None and now - life.ready_at >= HEALTHY_AFTER:
             self.failures = 0
-        if reason:
+        if error:
             self.failures += 1
             self.failed_loads = 0 if loaded else self.failed_loads + 1
-            self.last_error = reason
+            self.last_error = error
             self.retry_at = now + self.backoff()

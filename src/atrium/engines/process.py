@@ -19,12 +19,13 @@ from atrium.engines.recipes.recipe import Plan
 LONGEST_SOCKET = 107
 """Bytes of a unix socket's path that the kernel takes."""
 FIRST_PROBE = 0.02
-SLOWEST_PROBE = 0.5
+SLOWEST_PROBE = 0.05
 PROBE_TIMEOUT = 2.0
 TICK = 5.0
 """Seconds between two looks at a runner's memory and log."""
 STOP_GRACE = 5.0
 """Seconds from SIGTERM to SIGKILL."""
+OUR_SIGNALS = (-signal.SIGTERM, -signal.SIGKILL)
 
 
 class Change(Enum):
@@ -64,7 +65,7 @@ class Exit:
     loaded: bool
     """It had been ready."""
     reason: str
-    """Why it ended unasked."""
+    """Why it ended; empty when it did so because it was told to."""
 
 
 class RunnerProcess:
@@ -126,6 +127,8 @@ class RunnerProcess:
             await self._end(child, gone)
         if late:
             reason = f"was not ready within {self.launch.load_timeout:g} s"
+        elif self._asked.done() and gone.result() in OUR_SIGNALS:
+            reason = ""
         else:
             reason = await self._reason(gone.result(), since)
         return self._exited(loaded=loaded, reason=reason)
@@ -174,7 +177,7 @@ class RunnerProcess:
         asked = self._asked.done()
         self._move(Change.EXITED)
         self.pid = None
-        return Exit(asked=asked, loaded=loaded, reason="" if asked else reason)
+        return Exit(asked=asked, loaded=loaded, reason=reason)
 
     def _move(self, change: Change) -> None:
         self.state = TRANSITIONS[self.state][change]

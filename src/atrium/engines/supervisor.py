@@ -330,12 +330,14 @@ class Supervisor:
             life.process.stop(grace=STOP_GRACE)
 
     def _note_end(self, berth: Berth, life: Life, exit_: Exit) -> None:
-        reason = life.suspect or exit_.reason
+        # What it died of says more than what its last user saw of that.
+        reason = exit_.reason or life.suspect
+        failed = bool(life.suspect) or not exit_.asked
         if life.expiry:
             life.expiry.cancel()
-        berth.note_end(life, self._now(), loaded=exit_.loaded, reason=reason)
+        berth.note_end(life, self._now(), loaded=exit_.loaded, error=reason if failed else "")
         life.line.close(partial(refusals.gone, berth, reason))
-        self._tell("runner.exited", {"model": berth.name, "asked": exit_.asked and not life.suspect, "reason": reason})
+        self._tell("runner.exited", {"model": berth.name, "asked": not failed, "reason": reason})
         life.ended.set()
         if berth.failed_loads >= MOST_FAILED_LOADS:
             self._fail_waiters(berth, partial(refusals.broken, berth))

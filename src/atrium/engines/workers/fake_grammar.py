@@ -15,8 +15,8 @@ DEEPEST = 16
 def shortest(grammar: str) -> str | None:
     """None where the grammar is beyond the fake."""
     starts = list(RULE.finditer(grammar))
-    ends = [found.start() for found in starts[1:]] + [len(grammar)]
-    rules = {found["name"]: grammar[found.end() : end].strip() for found, end in zip(starts, ends, strict=True)}
+    ends = [*(found.start() for found in starts[1:]), len(grammar)]
+    rules = {found["name"]: grammar[found.end() : end].strip() for found, end in zip(starts, ends, strict=False)}
     return _expand("start", rules, 0)
 
 
