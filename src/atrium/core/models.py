@@ -95,6 +95,19 @@ class Installing:
 
 
 @dataclass(frozen=True, slots=True)
+class Available:
+    """A model that can be installed by its name."""
+
+    name: str
+    description: str
+    licence: str
+    size: int
+    """Bytes that are fetched."""
+    abilities: frozenset[Ability]
+    installed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """A frozen picture of all names a caller may use."""
 

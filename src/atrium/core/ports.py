@@ -9,7 +9,7 @@ from typing import Protocol
 
 from atrium.core.answers import EventStream
 from atrium.core.endpoints import Runner, RunnerStatus
-from atrium.core.models import Catalog, Installing, ModelCard
+from atrium.core.models import Available, Catalog, Installing, ModelCard
 from atrium.core.people import Caller, Key, User
 from atrium.core.requests import Chat, Completion, Prompt
 
@@ -142,6 +142,8 @@ class KeyBook(Protocol):
 
 class Gallery(Protocol):
     """Brings models in and takes them out."""
+
+    def available(self) -> tuple[Available, ...]: ...
 
     async def install(self, source: str) -> Installing:
         """Start (or join) an installation and return at once.

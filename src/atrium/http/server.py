@@ -20,7 +20,7 @@ from atrium.http.middleware.record import Record
 from atrium.http.reading import BodyBounds
 from atrium.http.scope import mark_control
 from atrium.http.surfaces import admin, internal, openai
-from atrium.services import Services
+from atrium.services.promises import Services
 from atrium.settings.tree import Limits, Settings
 from atrium.telemetry.metrics import Metrics
 

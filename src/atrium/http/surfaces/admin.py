@@ -12,8 +12,8 @@ from atrium.core.endpoints import RunnerStatus
 from atrium.core.errors import InvalidValue
 from atrium.core.models import Installing, ModelCard
 from atrium.core.people import Key, User
-from atrium.services import Services
-from atrium.services.install_model import Available
+from atrium.services.promises import Services
+from atrium.core.models import Available
 
 
 class Body(BaseModel):

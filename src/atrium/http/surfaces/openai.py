@@ -24,7 +24,7 @@ from atrium.http.edge import Exchange, dropped_header
 from atrium.http.reading import BodyBounds, read_body, while_connected
 from atrium.http.scope import exchange_of, header
 from atrium.http.streaming import EventAnswer
-from atrium.services import Services
+from atrium.services.promises import Services
 
 JSON = "application/json"
 

@@ -1,0 +1,30 @@
+"""All promises together, as `app.py` built them and the surfaces get them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atrium.core.ports import Engines
+from atrium.services.chat import AnswerChat
+from atrium.services.check_key import CheckKey
+from atrium.services.complete import Complete
+from atrium.services.embed import EmbedTexts
+from atrium.services.install_model import InstallModel
+from atrium.services.issue_key import IssueKey
+from atrium.services.list_models import ListModels
+from atrium.services.people import People
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All promises, as `app.py` built them."""
+
+    answer_chat: AnswerChat
+    complete: Complete
+    embed: EmbedTexts
+    list_models: ListModels
+    install_model: InstallModel
+    people: People
+    issue_key: IssueKey
+    check_key: CheckKey
+    engines: Engines

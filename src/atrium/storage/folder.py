@@ -1,0 +1,126 @@
+"""The data folder: its rooms, its lock, and files that are never half written."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from atrium.core.errors import ConfigError, DiskFull, FolderInUse
+
+ROOMS = ("stores", "models", "files", "tmp", "logs", "secrets")
+LONGEST_SOCKET = 100
+"""Bytes of a socket's path: the kernel takes 107, and names of eight characters and a suffix come on top."""
+CONTROL_SOCKET = "atrium.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        return self.path / "atrium.db"
+
+    @property
+    def models(self) -> Path:
+        return self.path / "models"
+
+    @property
+    def tmp(self) -> Path:
+        return self.path / "tmp"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def secrets(self) -> Path:
+        return self.path / "secrets"
+
+    @property
+    def run(self) -> Path:
+        """Where sockets lie: within the folder, or where its path is too long for one, in the temporary folder."""
+        inside = self.path / "run"
+        if len(os.fsencode(inside / CONTROL_SOCKET)) <= LONGEST_SOCKET:
+            return inside
+        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"atrium-{os.getuid()}-{name}"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.run / CONTROL_SOCKET
+
+    def create(self) -> None:
+        """Make what is missing. Raises ConfigError when the folder cannot be used."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in ROOMS:
+                (self.path / name).mkdir(mode=0o700, exist_ok=True)
+            self.run.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"The data folder {self.path} cannot be used: {error.strerror}",
+                hint="Give another one with --data-dir, or mend its permissions",
+            ) from None
+        owner = self.run.stat().st_uid
+        if owner != os.getuid():
+            raise ConfigError(f"{self.run} belongs to another user ({owner})", hint="Remove it, or use another folder")
+        self.run.chmod(0o700)
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """Be the one that changes the folder. Raises FolderInUse. The lock ends with the process, however it ends."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FolderInUse(
+                    f"Another Atrium works on the data folder {self.path}",
+                    hint="Stop it, or give this one a folder of its own with --data-dir",
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def clear_tmp(self, keep: str = "install-") -> None:
+        """Remove what an earlier process left behind, but for downloads that can go on."""
+        for entry in self.tmp.iterdir():
+            if entry.name.startswith(keep):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """The file is there with all of `data`, or as it was before. Raises DiskFull."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise DiskFull(f"{path} could not be written: {error.strerror}", hint="Make room and try again") from error
+
+
+def sync_folder(path: Path) -> None:
+    """So that a new name survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

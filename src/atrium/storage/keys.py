@@ -1,0 +1,72 @@
+"""API keys in the database, without their secrets. Implements `core.ports.KeyBook`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from atrium.core.errors import Conflict, NotFound
+from atrium.core.people import Key, User
+from atrium.storage.database import Database
+from atrium.storage.tables import api_keys, users
+
+
+class StoredKeys:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, *, user_id: int, alias: str, prefix: str, mac: bytes, now: datetime) -> Key:
+        values = {"user_id": user_id, "alias": alias, "prefix": prefix, "mac": mac, "created_at": now}
+        try:
+            async with self._database.writing() as connection:
+                row = (await connection.execute(insert(api_keys).values(values).returning(api_keys))).one()
+        except IntegrityError:
+            raise Conflict(f"This user has a key named '{alias}' already", param="alias") from None
+        return as_key(row)
+
+    async def find(self, prefix: str) -> tuple[Key, User] | None:
+        async with self._database.reading() as connection:
+            row = (await connection.execute(joined().where(api_keys.c.prefix == prefix))).one_or_none()
+        return as_pair(row) if row else None
+
+    async def all(self, user_id: int | None = None) -> tuple[tuple[Key, User], ...]:
+        query = joined().order_by(api_keys.c.id)
+        if user_id is not None:
+            query = query.where(api_keys.c.user_id == user_id)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(query)).all()
+        return tuple(as_pair(row) for row in rows)
+
+    async def revoke(self, key_id: int) -> Key:
+        query = delete(api_keys).where(api_keys.c.id == key_id).returning(api_keys)
+        async with self._database.writing() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise NotFound(f"There is no key with the id {key_id}")
+        return as_key(row)
+
+    async def used(self, stamps: dict[int, datetime]) -> None:
+        if not stamps:
+            return
+        query = update(api_keys).where(api_keys.c.id == bindparam("key_id")).values(last_used_at=bindparam("at"))
+        async with self._database.writing() as connection:
+            await connection.execute(query, [{"key_id": key_id, "at": at} for key_id, at in stamps.items()])
+
+
+def joined() -> Select[Any]:
+    owner = [column.label(f"user_{column.name}") for column in users.c if column.name != "id"]
+    return select(api_keys, *owner).join(users, users.c.id == api_keys.c.user_id)
+
+
+def as_key(row: Row[Any]) -> Key:
+    return Key(row.id, row.user_id, row.alias, row.prefix, row.created_at, row.last_used_at, bytes(row.mac))
+
+
+def as_pair(row: Row[Any]) -> tuple[Key, User]:
+    user = User(
+        row.user_id, row.user_name, row.user_is_admin, row.user_is_active, row.user_created_at, row.user_password_hash
+    )
+    return as_key(row), user

@@ -1,0 +1,1 @@
+"""Alembic asks for this file; the connection and the steps come from `database.py`."""

@@ -1,0 +1,58 @@
+"""Everything that is kept, opened together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+
+from atrium.core.errors import ConfigError
+from atrium.storage.database import Database, open_database
+from atrium.storage.keys import StoredKeys
+from atrium.storage.people import StoredUsers
+from atrium.storage.secrets import fingerprint
+from atrium.storage.tables import meta
+
+PEPPER = "pepper"
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    database: Database
+    users: StoredUsers
+    keys: StoredKeys
+
+    async def close(self) -> None:
+        await self.database.close()
+
+
+async def open_storage(url: str | None, file: Path, pepper: bytes) -> Storage:
+    """Raises ConfigError, SchemaTooNew."""
+    database = await open_database(url, file)
+    try:
+        await check_pepper(database, fingerprint(pepper))
+    except BaseException:
+        await database.close()
+        raise
+    return Storage(database, StoredUsers(database), StoredKeys(database))
+
+
+async def check_pepper(database: Database, mark: str) -> None:
+    """A database belongs to one pepper: with another, every key would be refused without a word why."""
+    query = select(meta.c.value).where(meta.c.name == PEPPER)
+    async with database.reading() as connection:
+        known = (await connection.execute(query)).scalar()
+    if known is None:
+        try:
+            async with database.writing() as connection:
+                await connection.execute(insert(meta).values(name=PEPPER, value=mark))
+        except IntegrityError:
+            # Another gateway was quicker; its pepper must be ours.
+            await check_pepper(database, mark)
+    elif known != mark:
+        raise ConfigError(
+            "The pepper is not the one that this database's keys were made with",
+            hint="Put secrets/pepper back from your backup, or set ATRIUM_PEPPER to the one of the other gateways",
+        )

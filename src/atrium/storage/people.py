@@ -1,0 +1,81 @@
+"""Users in the database. Implements `core.ports.UserBook`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from atrium.core.errors import Conflict, NotFound
+from atrium.core.people import User
+from atrium.storage.database import Database
+from atrium.storage.tables import users
+
+
+class StoredUsers:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, name: str, *, password_hash: str | None, is_admin: bool, now: datetime) -> User:
+        values = {
+            "name": name,
+            "folded": name.casefold(),
+            "password_hash": password_hash,
+            "is_admin": is_admin,
+            "is_active": True,
+            "created_at": now,
+        }
+        try:
+            async with self._database.writing() as connection:
+                row = (await connection.execute(insert(users).values(values).returning(users))).one()
+        except IntegrityError:
+            raise Conflict(f"There is a user '{name}' already", param="username") from None
+        return as_user(row)
+
+    async def find(self, name: str) -> User | None:
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(users).where(users.c.folded == name.casefold()))).one_or_none()
+        return as_user(row) if row else None
+
+    async def all(self) -> tuple[User, ...]:
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(select(users).order_by(users.c.id))).all()
+        return tuple(as_user(row) for row in rows)
+
+    async def replace(self, user: User) -> None:
+        async with self._database.writing() as connection:
+            await self._locked(connection, user.id)
+            values = {
+                "name": user.name,
+                "folded": user.name.casefold(),
+                "password_hash": user.password_hash,
+                "is_admin": user.is_admin,
+                "is_active": user.is_active,
+            }
+            await connection.execute(update(users).where(users.c.id == user.id).values(values))
+            await self._keep_an_admin(connection)
+
+    async def delete(self, user_id: int) -> None:
+        async with self._database.writing() as connection:
+            await self._locked(connection, user_id)
+            await connection.execute(delete(users).where(users.c.id == user_id))
+            await self._keep_an_admin(connection)
+
+    async def _locked(self, connection: AsyncConnection, user_id: int) -> None:
+        """Changes to administrators happen one after the other, or two could remove each other's last but one."""
+        admins = select(users.c.id).where(users.c.is_admin).order_by(users.c.id).with_for_update()
+        await connection.execute(admins)
+        if (await connection.execute(select(users.c.id).where(users.c.id == user_id))).one_or_none() is None:
+            raise NotFound(f"There is no user with the id {user_id}")
+
+    async def _keep_an_admin(self, connection: AsyncConnection) -> None:
+        active = select(func.count()).select_from(users).where(users.c.is_admin, users.c.is_active)
+        if not (await connection.execute(active)).scalar_one():
+            raise Conflict("This is the last active administrator", hint="Make somebody else one first")
+
+
+def as_user(row: Row[Any]) -> User:
+    return User(row.id, row.name, row.is_admin, row.is_active, row.created_at, row.password_hash)
