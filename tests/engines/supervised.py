@@ -21,6 +21,7 @@ MIB = 1024 * 1024
 ANNA = Caller(user_id=1, name="anna")
 BERT = Caller(user_id=2, name="bert")
 PATIENCE = 60.0
+ENGINE = installed_version()
 BOUNDS = Bounds(memory=4096 * MIB, keep_alive=600.0, load_timeout=60.0, queue=64, queue_timeout=60.0)
 
 
@@ -54,9 +55,7 @@ class Told:
 async def supervised(folder: Path, *, slots: int = 2, **changes: float) -> AsyncGenerator[tuple[Supervisor, Told]]:
     told = Told()
     threads = min(2, os.cpu_count() or 1)
-    llamacpp = LlamaCppRecipe(
-        slots, context=512, threads=threads, prompt_cache=16 * MIB, engine_version=installed_version()
-    )
+    llamacpp = LlamaCppRecipe(slots, context=512, threads=threads, prompt_cache=16 * MIB, engine_version=ENGINE)
     supervisor = Supervisor(
         {"fake": FakeRecipe(slots), "llamacpp": llamacpp},
         LocalPlacement(child_environment(os.environ)),

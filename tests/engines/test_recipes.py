@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from atrium.core.errors import EngineMissing
+from atrium.core.errors import ConfigError, EngineMissing
 from atrium.core.models import Ability, ModelCard
-from atrium.engines.recipes.llamacpp import LlamaCppRecipe
+from atrium.engines.recipes.llamacpp import LlamaCppRecipe, read_context
 from tests.weights import smollm2_card
 
 MIB = 1024 * 1024
@@ -64,3 +64,14 @@ def test_equal_settings_have_equal_fingerprints(card: ModelCard) -> None:
 def test_a_machine_without_the_engine_is_told_what_to_install(card: ModelCard) -> None:
     with pytest.raises(EngineMissing, match="not installed"):
         replace(RECIPE, engine_version=None).plan(card, PLENTY)
+
+
+def test_the_setting_of_the_context_is_a_number_or_auto() -> None:
+    assert read_context("auto") is None
+    assert read_context(" 4096 ") == 4096
+
+
+@pytest.mark.parametrize("text", ["", "4k", "0", "-1", "100", "1e6", "999999999999"])
+def test_a_context_that_makes_no_sense_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="context"):
+        read_context(text)

@@ -105,9 +105,9 @@ class RunnerProcess:
         launch = self.launch
         if len(os.fsencode(launch.socket)) > LONGEST_SOCKET:
             raise OSError(f"the path of its socket is longer than {LONGEST_SOCKET} bytes")
+        await self._unlink()
         log, since = await asyncio.to_thread(launch.log.open)
         with log:
-            launch.socket.unlink(missing_ok=True)
             told = (f"--socket={launch.socket}", f"--parent={os.getpid()}")
             child = await self._placement.start((*launch.plan.command, *told), launch.plan.environment, log)
         self.pid = child.pid
@@ -164,7 +164,10 @@ class RunnerProcess:
             finally:
                 child.close()
                 self.memory = 0
-                self.launch.socket.unlink(missing_ok=True)
+                await self._unlink()
+
+    async def _unlink(self) -> None:
+        await asyncio.to_thread(self.launch.socket.unlink, missing_ok=True)
 
     async def _reason(self, code: int, since: int) -> str:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"

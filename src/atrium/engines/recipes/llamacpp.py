@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from atrium.core.errors import EngineMissing
+from atrium.core.errors import ConfigError, EngineMissing
 from atrium.core.models import Ability, Dimensions, ModelCard
 from atrium.engines.recipes.recipe import Plan, fingerprint
 
@@ -18,13 +18,14 @@ EMBEDDING_BATCH = 2048
 """An embedding input must fit one step, since every token sees every other."""
 EMBEDDING_SLOTS = 4
 LEAST_CONTEXT = 4096
+LONGEST_CONTEXT = 2**27
 STEP = 256
 """Contexts are whole multiples of this."""
 PROCESS = 38 * MIB
 """The interpreter, the library and the server without a model."""
 ELEMENT = 2
 """Bytes of a number in the key-value cache (f16)."""
-EMBEDDING_SCRATCH = 16
+EMBEDDING_SCRATCH = 32
 """Numbers that a step keeps for each number of its input."""
 
 
@@ -33,6 +34,15 @@ def installed_version() -> str | None:
         return version(PACKAGE)
     except PackageNotFoundError:
         return None
+
+
+def read_context(text: str) -> int | None:
+    """Tokens per slot from `models.context`; None for `auto`. Raises ConfigError."""
+    if text.strip() == "auto":
+        return None
+    if not text.strip().isdecimal() or not STEP <= int(text) <= LONGEST_CONTEXT:
+        raise ConfigError(f"`models.context` is `{text}`", hint=f"Give auto, or a number of tokens from {STEP} on")
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True)
