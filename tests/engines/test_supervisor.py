@@ -101,16 +101,6 @@ async def test_waiting_for_a_model_has_an_end(tmp_path: Path) -> None:
         assert (await told.heard("runner.exited"))["asked"]
 
 
-async def test_waiting_for_a_slot_has_an_end(tmp_path: Path) -> None:
-    async with supervised(tmp_path, slots=1, queue_timeout=5.0) as (engines, _):
-        await use(engines, fake("one"))
-    async with supervised(tmp_path, slots=1, queue_timeout=0.5) as (engines, _):
-        async with engines.lease(fake("one"), ANNA) as lease, lease.turn():
-            with pytest.raises(QueueFull, match="no slot"):
-                await lease.turn().__aenter__()
-        assert engines.running()[0].busy == 0
-
-
 async def test_an_unused_model_leaves_when_its_time_is_over(tmp_path: Path) -> None:
     async with supervised(tmp_path, keep_alive=SOON) as (engines, told):
         await use(engines, fake("one"))

@@ -80,3 +80,13 @@ async def test_a_closed_line_tells_those_who_wait_and_those_who_come() -> None:
         await line.take("c")
     line.give_back()
     assert (line.busy, line.waiting) == (0, 0)
+
+
+async def test_waiting_for_a_slot_has_an_end() -> None:
+    line = TurnLine(1, longest=10, patience=0.01)
+    await line.take("a")
+    with pytest.raises(QueueFull, match="no slot") as refused:
+        await line.take("b")
+    assert refused.value.retry_after
+    line.give_back()
+    assert (line.busy, line.waiting) == (0, 0)
