@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from atrium.core.answers import Timing, Usage
@@ -109,7 +109,7 @@ def error_answer(error: AtriumError) -> tuple[int, Headers, bytes]:
     return error.status, headers, body
 
 
-def dropped_header(names: Sequence[str]) -> Mapping[str, str]:
+def dropped_header(names: Sequence[str]) -> dict[str, str]:
     """`X-Atrium-Dropped`, absent when nothing was dropped; names are percent-encoded where they are unsafe."""
     if not names:
         return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -47,7 +47,9 @@ def build_app(services: Services, settings: Settings, sight: Sight) -> ASGIApp:
 
 
 def build_api(services: Services, limits: Limits, sight: Sight) -> ASGIApp:
-    api = FastAPI(title="Atrium", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    api = FastAPI(
+        title="Atrium", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False, max_body_size=None
+    )
     bounds = openai.OpenAiBounds(
         BodyBounds(limits.max_body, limits.body_timeout),
         RequestBounds(
@@ -67,12 +69,12 @@ def build_api(services: Services, limits: Limits, sight: Sight) -> ASGIApp:
     return api
 
 
-async def pass_on(_: Request, error: Exception) -> None:
+async def pass_on(_: Request, error: Exception) -> Response:
     """`Faults` is the one place that answers errors."""
     raise error
 
 
-async def refuse_field(_: Request, error: Exception) -> None:
+async def refuse_field(_: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     first = error.errors()[0]

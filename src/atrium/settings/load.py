@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 from atrium.core.errors import ConfigError
 from atrium.settings.read import Reader
@@ -111,9 +111,9 @@ def environment_value(text: str, name: str, kind: Any) -> Node:
 
 def as_node(value: Any, place: str) -> Node:
     if isinstance(value, dict):
-        return Node({str(key): as_node(inner, place) for key, inner in value.items()}, place)
+        return Node({k: as_node(inner, place) for k, inner in cast("dict[str, Any]", value).items()}, place)
     if isinstance(value, list):
-        return Node([as_node(inner, place) for inner in value], place)
+        return Node([as_node(inner, place) for inner in cast("list[Any]", value)], place)
     return Node(value, place)
 
 

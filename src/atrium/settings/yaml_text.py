@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import yaml
 
@@ -23,14 +25,14 @@ class Node:
 
 
 def parse_yaml(text: str, name: str) -> Node:
-    """Raises ConfigError with file and line. Aliases are refused: nobody needs them here, and bombs are made of them."""
+    """Raises ConfigError with file and line. Aliases are refused: bombs are made of them."""
     if len(text) > MOST_BYTES:
         raise ConfigError(f"{name} is larger than {MOST_BYTES} bytes")
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        for event in cast("Iterator[yaml.Event]", yaml.parse(text, Loader=yaml.SafeLoader)):  # pyright: ignore[reportUnknownMemberType] - untyped library
             if isinstance(event, yaml.AliasEvent):
                 raise ConfigError(f"{name}:{event.start_mark.line + 1}: aliases are not supported")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = cast("yaml.Node | None", yaml.compose(text, Loader=yaml.SafeLoader))  # pyright: ignore[reportUnknownMemberType] - as above
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -48,7 +50,7 @@ def _read(node: yaml.Node, name: str, depth: int) -> Node:
         return Node(_read_mapping(node, name, depth), place)
     if isinstance(node, yaml.SequenceNode):
         return Node([_read(item, name, depth + 1) for item in node.value], place)
-    value = yaml.SafeLoader("").construct_object(node)
+    value = cast("object", yaml.SafeLoader("").construct_object(node))  # pyright: ignore[reportUnknownMemberType] - as above
     if value is not None and not isinstance(value, bool | int | float | str):
         raise ConfigError(f"{place}: write this value in quotes")
     return Node(value, place)

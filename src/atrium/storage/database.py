@@ -159,7 +159,7 @@ def migrate(connection: Connection) -> None:
     connection.exec_driver_sql("begin immediate" if not postgres else f"select pg_advisory_lock({LOCK_NUMBER})")
 
     def upgrade(revision: Any, _: MigrationContext) -> Any:
-        return directory._upgrade_revs("head", revision)
+        return directory._upgrade_revs("head", revision)  # pyright: ignore[reportPrivateUsage] - as alembic itself does
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))

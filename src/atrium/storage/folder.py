@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from atrium.core.errors import ConfigError, DiskFull, FolderInUse
+from atrium.core.errors import ConfigError, FolderInUse
 
 ROOMS = ("stores", "models", "files", "tmp", "logs", "secrets")
 LONGEST_SOCKET = 100
@@ -99,28 +99,3 @@ class DataFolder:
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """The file is there with all of `data`, or as it was before. Raises DiskFull."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise DiskFull(f"{path} could not be written: {error.strerror}", hint="Make room and try again") from error
-
-
-def sync_folder(path: Path) -> None:
-    """So that a new name survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,7 +23,7 @@ NAMES = frozenset(
         "runner.started",
         "runner.ready",
         "runner.exited",
-        "runner.suspect",
+        "runner.broken",
         "model.unloaded",
         "model.refused",
         "model.preload_failed",
@@ -38,7 +38,7 @@ NAMES = frozenset(
 SECRET = re.compile(r"lollms_[0-9a-f]{16}_[0-9a-f]{48}")
 LONGEST_FIELD = 2000
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-WARNINGS = frozenset({"server.open_door", "runner.suspect", "model.refused", "model.preload_failed", "model.damaged"})
+WARNINGS = frozenset({"server.open_door", "runner.broken", "model.refused", "model.preload_failed", "model.damaged"})
 ERRORS = frozenset({"request.failed", "model.install_failed"})
 
 

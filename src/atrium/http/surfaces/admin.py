@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from atrium.core.endpoints import RunnerStatus
 from atrium.core.errors import InvalidValue
-from atrium.core.models import Installing, ModelCard
+from atrium.core.models import Available, Installing, ModelCard
 from atrium.core.people import Key, User
 from atrium.services.promises import Services
-from atrium.core.models import Available
 
 
 class Body(BaseModel):
@@ -142,12 +141,12 @@ def people_routes(services: Services) -> APIRouter:
 
     @routes.get("/keys")
     async def keys(user: str | None = None) -> list[KeyView]:
-        return [KeyView(**key_fields(key, owner)) for key, owner in await services.issue_key.all(user)]
+        return [key_view(key, owner) for key, owner in await services.issue_key.all(user)]
 
     @routes.post("/keys", status_code=201)
     async def create_key(new: NewKey) -> FullKeyView:
         key, owner, full_key = await services.issue_key.issue(new.username, new.alias)
-        return FullKeyView(**key_fields(key, owner), full_key=full_key)
+        return FullKeyView(**key_view(key, owner).model_dump(), full_key=full_key)
 
     @routes.delete("/keys/{key_id}", status_code=204)
     async def revoke_key(key_id: int) -> None:
@@ -213,15 +212,15 @@ def user_view(user: User) -> UserView:
     )
 
 
-def key_fields(key: Key, owner: User) -> dict[str, object]:
-    return {
-        "id": key.id,
-        "username": owner.name,
-        "alias": key.alias,
-        "key_prefix": key.prefix,
-        "created_at": key.created_at,
-        "last_used_at": key.last_used_at,
-    }
+def key_view(key: Key, owner: User) -> KeyView:
+    return KeyView(
+        id=key.id,
+        username=owner.name,
+        alias=key.alias,
+        key_prefix=key.prefix,
+        created_at=key.created_at,
+        last_used_at=key.last_used_at,
+    )
 
 
 def model_view(card: ModelCard, services: Services) -> ModelView:
@@ -255,4 +254,4 @@ def available_view(one: Available) -> AvailableView:
 
 
 def runner_view(status: RunnerStatus) -> RunnerView:
-    return RunnerView(**{**asdict(status), "state": status.state.value})
+    return RunnerView.model_validate({**asdict(status), "state": status.state.value})

