@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import psutil
 from starlette.types import ASGIApp
 
-from atrium.core.models import Ability
+from atrium.core.models import Ability, Installing
 from atrium.engines.memory import read_budget, read_memory
 from atrium.engines.placement.local import LocalPlacement, child_environment
 from atrium.engines.recipes.fake import FakeRecipe
-from atrium.engines.recipes.llamacpp import LlamaCppRecipe, installed_version
+from atrium.engines.recipes.llamacpp import LlamaCppRecipe, installed_version, read_context
 from atrium.engines.supervisor import Bounds, Folders, Supervisor
 from atrium.gallery.build import Builder
 from atrium.gallery.fetch import PipFetch
@@ -35,7 +35,7 @@ from atrium.services.issue_key import IssueKey
 from atrium.services.list_models import ListModels
 from atrium.services.people import ADMIN, People
 from atrium.services.promises import Services
-from atrium.settings.tree import Loaded, ModelSettings, Settings
+from atrium.settings.tree import Loaded, Settings
 from atrium.storage.folder import DataFolder
 from atrium.storage.opening import Storage, open_storage
 from atrium.storage.secrets import read_pepper
@@ -44,6 +44,7 @@ from atrium.telemetry.metrics import Metrics
 
 FIRST_KEY = "first start"
 FLUSH_SECONDS = 60.0
+WATCH_SECONDS = 0.25
 Tell = Callable[[str, Mapping[str, object]], None]
 
 
@@ -173,7 +174,7 @@ def build_engines(settings: Settings, folder: DataFolder, tell: Tell) -> Supervi
     )
     llamacpp = LlamaCppRecipe(
         slots=models.parallel,
-        context=wanted_context(models),
+        context=read_context(models.context),
         threads=models.threads or psutil.cpu_count(logical=False) or os.cpu_count() or 1,
         prompt_cache=models.prompt_cache,
         engine_version=installed_version(),
@@ -181,10 +182,6 @@ def build_engines(settings: Settings, folder: DataFolder, tell: Tell) -> Supervi
     recipes = {"llamacpp": llamacpp, "fake": FakeRecipe(models.parallel)}
     placement = LocalPlacement(child_environment(os.environ))
     return Supervisor(recipes, placement, bounds, Folders(folder.run, folder.logs), tell)
-
-
-def wanted_context(models: ModelSettings) -> int | None:
-    return None if models.context == "auto" else int(models.context)
 
 
 def build_relay(settings: Settings) -> RunnerRelay:
@@ -199,8 +196,18 @@ async def flush_often(check_key: CheckKey) -> None:
         await check_key.flush()
 
 
-async def serve(loaded: Loaded, environment: Environment, announce: Callable[[str, str | None], None]) -> None:
-    """Listen until a signal. `announce` is told the address and, at the first start, the one key.
+@dataclass(frozen=True, slots=True)
+class Onlookers:
+    """Who is told, on a terminal or in a test, what happens at a start."""
+
+    announce: Callable[[str, str | None], None]
+    """The address and, at the first start, the one key."""
+    installing: Callable[[Sequence[Installing]], None]
+    """How far the default models are, again and again until they are here or have failed."""
+
+
+async def serve(loaded: Loaded, environment: Environment, onlookers: Onlookers) -> None:
+    """Listen until a signal.
 
     Raises Refusal leaves: ConfigError, FolderInUse, PortInUse, SchemaTooNew.
     """
@@ -208,11 +215,11 @@ async def serve(loaded: Loaded, environment: Environment, announce: Callable[[st
         settings = atrium.settings
         sockets = bind(settings.server, atrium.folder.control_socket)
         try:
-            announce(sockets.url, await atrium.first_key())
+            onlookers.announce(sockets.url, await atrium.first_key())
             atrium.tell("server.started", {"url": sockets.url, "data_dir": str(atrium.folder.path)})
             if not settings.auth.required:
                 atrium.tell("server.open_door", {"url": sockets.url, "host": settings.server.host})
-            preparing = asyncio.create_task(prepare_models(atrium))
+            preparing = asyncio.create_task(prepare_models(atrium, onlookers))
             await listen(atrium.app, sockets, settings.server, settings.limits, stopping_of(atrium))
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
@@ -230,11 +237,19 @@ def stopping_of(atrium: Atrium) -> Callable[[], None]:
     return stopping
 
 
-async def prepare_models(atrium: Atrium) -> None:
+async def prepare_models(atrium: Atrium, onlookers: Onlookers) -> None:
     """Install the default models that are missing, and load what is to be preloaded."""
     if atrium.settings.models.install_defaults:
         for source in atrium.services.install_model.default_sources():
             await atrium.services.install_model.start(source)
+        await watch_installing(atrium.services.list_models, onlookers)
     wanted = atrium.settings.models.preload
     cards = [card for card in atrium.services.list_models.listed() if card.name in wanted]
     await atrium.engines.preload(sorted(cards, key=lambda card: wanted.index(card.name)))
+
+
+async def watch_installing(models: ListModels, onlookers: Onlookers) -> None:
+    while any(one.stage != "failed" for one in models.installing()):
+        onlookers.installing(models.installing())
+        await asyncio.sleep(WATCH_SECONDS)
+    onlookers.installing(models.installing())

@@ -20,7 +20,7 @@ class RequestTimeout(BadRequest):
 
 
 class Door(HttpToolsProtocol):
-    """One client connection. A head that is too long or too slow, and one connection too many, are answered and closed."""
+    """One client connection. A head too long or too slow, and one connection too many, are answered and closed."""
 
     limits = Limits()
 
@@ -86,7 +86,7 @@ class Door(HttpToolsProtocol):
         """Answer below ASGI and close; a connection that is in mid answer is only closed."""
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if not self.cycle or self.cycle.response_complete:
             status, headers, body = error_answer(error)
             lines = [b"%b: %b\r\n" % header for header in [*headers, (b"connection", b"close")]]
             self.transport.write(b"HTTP/1.1 %d \r\n%b\r\n%b" % (status, b"".join(lines), body))

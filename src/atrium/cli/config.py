@@ -1,0 +1,70 @@
+"""`atrium config`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from atrium.cli.options import AsJson, Config, DataDir, fail, loaded
+from atrium.cli.printing import print_json
+from atrium.core.errors import AtriumError
+from atrium.settings.describe import describe, json_schema, plain
+from atrium.settings.tree import Loaded, Settings
+
+commands = typer.Typer(no_args_is_help=True, help="What the server is told to do.")
+SECRET = re.compile(r"(?<=://)[^/@]*:[^/@]*(?=@)")
+
+
+@commands.command("check")
+def check_config(data_dir: DataDir = None, config: Config = None) -> None:
+    """Read the configuration and say what is wrong with it."""
+    read = checked(data_dir, config)
+    print(f"{read.config or 'The defaults'}: nothing is wrong. Data folder: {read.data_dir}")
+
+
+@commands.command("show")
+def show_config(as_json: AsJson = False, data_dir: DataDir = None, config: Config = None) -> None:
+    """Print what is in force, without secrets."""
+    values = hidden(plain(checked(data_dir, config).settings))
+    if as_json:
+        print_json(values)
+        return
+    for path, value in flat(values):
+        print(f"{path}: {value}")
+
+
+@commands.command("schema")
+def show_schema() -> None:
+    """Print the configuration's JSON Schema, for editors."""
+    print_json(json_schema(Settings))
+
+
+@commands.command("docs", hidden=True)
+def show_docs() -> None:
+    """Print docs/configuration.md."""
+    print(describe(Settings), end="")
+
+
+def checked(data_dir: Path | None, config: Path | None) -> Loaded:
+    try:
+        return loaded(data_dir, config)
+    except AtriumError as error:
+        raise fail(error) from None
+
+
+def hidden(value: Any) -> Any:
+    """The same values without user names and passwords in addresses."""
+    if isinstance(value, dict):
+        return {key: hidden(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [hidden(inner) for inner in value]
+    return SECRET.sub("…", value) if isinstance(value, str) else value
+
+
+def flat(value: Any, path: str = "") -> list[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        return [pair for key, inner in value.items() for pair in flat(inner, f"{path}.{key}" if path else key)]
+    return [(path, "null" if value is None else value)]

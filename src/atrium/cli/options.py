@@ -1,0 +1,52 @@
+"""What every command takes, and how its failures are told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from atrium.app import Environment
+from atrium.core.errors import AtriumError
+from atrium.settings.load import load
+from atrium.settings.tree import Loaded
+
+T = TypeVar("T")
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Data folder; default ~/.local/share/atrium")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="Configuration file; default atrium.yaml in the data folder")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
+FAILURE = 1
+
+
+def loaded(data_dir: Path | None, config: Path | None) -> Loaded:
+    """Raises ConfigError."""
+    return load(config, data_dir, os.environ)
+
+
+def environment() -> Environment:
+    return Environment(os.environ.get("ATRIUM_ADMIN_PASSWORD") or None, os.environ.get("ATRIUM_PEPPER") or None)
+
+
+def fail(error: AtriumError) -> typer.Exit:
+    """One sentence on stderr, with what to do next."""
+    print(f"atrium: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  {error.hint}", file=sys.stderr)
+    return typer.Exit(FAILURE)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Do it; a failure of our tree becomes a sentence and exit code 1."""
+    try:
+        return asyncio.run(work)
+    except AtriumError as error:
+        raise fail(error) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
