@@ -1,4 +1,4 @@
-"""Says what the machine lacks before anything is downloaded. Runs on the system's Python, so it imports only from there."""
+"""Says what the machine lacks before anything is downloaded. Runs on the system's Python and imports only from there."""
 
 import ctypes
 import importlib.util

@@ -34,7 +34,7 @@ BODIES: dict[str, tuple[bytes, str]] = {
     "a temperature of 5": (chat('"temperature":5'), "invalid_value"),
     "a negative max_tokens": (chat('"max_tokens":-1'), "invalid_value"),
     "a huge max_tokens": (chat('"max_tokens":99999999999999999999'), "invalid_value"),
-    "an integer of four hundred digits": (chat('"seed":' + "9" * 400), "invalid_value"),
+    "an integer of four hundred digits": (chat('"seed":' + "9" * 400), "invalid_json"),
     "n of 17": (chat('"n":17'), "invalid_value"),
     "n of 0": (chat('"n":0'), "invalid_value"),
     "stream of text": (chat('"stream":"yes"'), "invalid_value"),

@@ -72,7 +72,8 @@ def busy(client: httpx2.Client, model: str) -> int:
 def test_a_client_that_leaves_in_mid_stream_frees_the_slot(fakes: RunningServer) -> None:
     with fakes.client() as client:
         with client.stream("POST", "/v1/chat/completions", json=SLOW) as answer:
-            assert next(answer.iter_lines())
+            lines = answer.iter_lines()
+            assert next(lines)
             assert busy(client, "slow") == 1
         until(lambda: busy(client, "slow") == 0, 1.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import typer
 
@@ -58,13 +58,14 @@ def checked(data_dir: Path | None, config: Path | None) -> Loaded:
 def hidden(value: Any) -> Any:
     """The same values without user names and passwords in addresses."""
     if isinstance(value, dict):
-        return {key: hidden(inner) for key, inner in value.items()}
+        return {key: hidden(inner) for key, inner in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
-        return [hidden(inner) for inner in value]
+        return [hidden(inner) for inner in cast("list[Any]", value)]
     return SECRET.sub("…", value) if isinstance(value, str) else value
 
 
 def flat(value: Any, path: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, dict) and value:
-        return [pair for key, inner in value.items() for pair in flat(inner, f"{path}.{key}" if path else key)]
+        inside = cast("dict[str, Any]", value)
+        return [pair for key, inner in inside.items() for pair in flat(inner, f"{path}.{key}" if path else key)]
     return [(path, "null" if value is None else value)]

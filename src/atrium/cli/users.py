@@ -13,6 +13,7 @@ from atrium.cli.options import AsJson, Config, DataDir, loaded, run
 from atrium.cli.printing import moment, print_json, print_table
 from atrium.core.errors import InvalidValue, NotFound
 
+STDIN = "-"
 commands = typer.Typer(no_args_is_help=True, help="Who may use the server.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name")]
 Password = Annotated[str | None, typer.Option("--password", help="The password; - reads it from standard input")]
@@ -90,7 +91,7 @@ async def found(api: Door, name: str) -> dict[str, Any]:
 
 def typed(password: str | None) -> str:
     """As given, from standard input for `-`, or asked for twice on a terminal. Raises InvalidValue."""
-    if password == "-":
+    if password == STDIN:
         return sys.stdin.readline().rstrip("\n")
     if password is not None:
         return password

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from atrium.core.requests import JsonValue
-
 
 class Ability(Enum):
     """What a model is for; a model may have several."""
@@ -77,7 +75,7 @@ class ModelCard:
     facts: ModelFacts
     source: str = ""
     """Where it came from, as an address that `models install` takes."""
-    options: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
     """Engine options of this model: pooling, faults of the fake, ..."""
 
 

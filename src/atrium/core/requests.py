@@ -68,6 +68,9 @@ class Tool:
     strict: bool = False
 
 
+MOST_CALLS = 8
+
+
 class ToolMode(Enum):
     NONE = "none"
     AUTO = "auto"
@@ -82,7 +85,8 @@ class ToolUse:
     tools: tuple[Tool, ...] = ()
     mode: ToolMode = ToolMode.AUTO
     name: str | None = None
-    parallel: bool = True
+    most_calls: int = MOST_CALLS
+    """Calls in one answer: a small model that may call for ever does."""
     legacy: bool = False
     """The caller used the old `functions` form and wants `function_call` back."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from atrium.settings.tree import AtLeast, Doc, Settings, Unit
 
@@ -31,9 +31,9 @@ def plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in cast("dict[str, Any]", value).items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [plain(inner) for inner in cast("list[Any]", value)]
     return str(value) if isinstance(value, Path) else value
 
 
@@ -96,12 +96,13 @@ def describe(kind: type[Settings]) -> str:
         "# Configuration",
         "",
         "Made from the settings tree by `atrium config docs`; a test compares. Values come from `--config`, else",
-        "`ATRIUM_CONFIG`, else `atrium.yaml` in the data folder; `ATRIUM_<SECTION>__<KEY>` in the environment overrides",
-        "them. Unknown keys stop the start. Durations take `ms s m h` or bare seconds, sizes `KB MB GB` (powers of 1024),",
-        "and `${NAME}` in any text is taken from the environment.",
+        "`ATRIUM_CONFIG`, else `atrium.yaml` in the data folder; `ATRIUM_<SECTION>__<KEY>` in the environment",
+        "overrides them. Unknown keys stop the start. Durations take `ms s m h` or bare seconds, sizes `KB MB GB`",
+        "(powers of 1024), and `${NAME}` in any text is taken from the environment.",
         "",
-        "Four names of the environment are no settings: `ATRIUM_CONFIG`, `ATRIUM_DATA_DIR`, `ATRIUM_ADMIN_PASSWORD` (sets the",
-        "password of `admin` while there is none) and `ATRIUM_PEPPER` (64 hex digits, shared by several gateways).",
+        "Four names of the environment are no settings: `ATRIUM_CONFIG`, `ATRIUM_DATA_DIR`, `ATRIUM_ADMIN_PASSWORD`",
+        "(sets the password of `admin` while there is none) and `ATRIUM_PEPPER` (64 hex digits, shared by several",
+        "gateways).",
         "`ATRIUM_DATABASE_URL` is short for `ATRIUM_DATABASE__URL`.",
     ]
     for key in keys(kind):

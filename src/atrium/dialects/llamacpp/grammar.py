@@ -18,8 +18,6 @@ from atrium.core.errors import InvalidSchema
 from atrium.core.requests import Chat, Constraint, Gbnf, JsonObject, JsonSchema, JsonValue, Tool, ToolMode
 from atrium.dialects.llamacpp.tools import CALL_HEAD, CALL_TAIL, CLOSE, OPEN, offered
 
-MOST_CALLS = 8
-"""Calls in one answer: a small model that may call for ever does."""
 DEEPEST_SCHEMA = 64
 HEADER = "%llguidance {}\n"
 FREE_TEXT = f"FREE: /(?s:.+)/ & ~/(?s:.*){OPEN}(?s:.*)/\n"
@@ -35,13 +33,13 @@ def chat_grammar(chat: Chat, *, most: int) -> str:
         return constraint_grammar(chat.constraint, most=most)
     forced = chat.tool_use.mode is not ToolMode.AUTO
     if not forced and not isinstance(chat.constraint, JsonObject | JsonSchema | Gbnf):
-        return checked(tools_grammar(tools, most=most, parallel=chat.tool_use.parallel, free=FREE_TEXT), "tools")
+        return checked(tools_grammar(tools, most=most, calls=chat.tool_use.most_calls, free=FREE_TEXT), "tools")
     if forced:
-        return checked(tools_grammar(tools, most=most, parallel=chat.tool_use.parallel, free=""), "tools")
+        return checked(tools_grammar(tools, most=most, calls=chat.tool_use.most_calls, free=""), "tools")
     if isinstance(chat.constraint, Gbnf):
         raise InvalidSchema("A grammar and tools cannot both shape the answer", param="grammar")
     shape = f"free: %json {schema_text(constraint_schema(chat.constraint), most, 'response_format')}\n"
-    return checked(tools_grammar(tools, most=most, parallel=chat.tool_use.parallel, free=shape), "tools")
+    return checked(tools_grammar(tools, most=most, calls=chat.tool_use.most_calls, free=shape), "tools")
 
 
 def constraint_grammar(constraint: Constraint, *, most: int) -> str:
@@ -64,14 +62,11 @@ def constraint_schema(constraint: Constraint) -> JsonValue:
     return constraint.schema if isinstance(constraint, JsonSchema) else {"type": "object"}
 
 
-def tools_grammar(tools: Sequence[Tool], *, most: int, parallel: bool, free: str) -> str:
+def tools_grammar(tools: Sequence[Tool], *, most: int, calls: int, free: str) -> str:
     """Calls in the form that the prompt asks for; with `free`, a text or a value may stand instead or before."""
-    more = f"(sep call){{0,{MOST_CALLS - 1}}}" if parallel else ""
-    calls = f"call {more}".rstrip()
-    if free == FREE_TEXT:
-        start = f"start: FREE? ({calls})?\n"
-    else:
-        start = f"start: free | {calls}\n" if free else f"start: {calls}\n"
+    row = f"call (sep call){{0,{calls - 1}}}" if calls > 1 else "call"
+    forms = {"": f"start: {row}\n", FREE_TEXT: f"start: FREE? ({row})?\n"}
+    start = forms.get(free, f"start: free | {row}\n")
     rules = [HEADER, start, free, 'sep: "\\n"\n', "call: " + " | ".join(f"call_{i}" for i in range(len(tools))) + "\n"]
     for index, tool in enumerate(tools):
         head = json.dumps(OPEN + CALL_HEAD % json.dumps(tool.name, ensure_ascii=False), ensure_ascii=False)

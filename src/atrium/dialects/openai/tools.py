@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from atrium.core.errors import InvalidValue
-from atrium.core.requests import Tool, ToolMode, ToolUse
+from atrium.core.requests import MOST_CALLS, Tool, ToolMode, ToolUse
 from atrium.dialects.openai.fields import Fields, as_fields, wrong
 
 NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
@@ -24,15 +24,24 @@ def read_tool_use(fields: Fields, most: int) -> ToolUse:
             raise InvalidValue(f"'{tool.place('function')}' is required", param=tool.place("function"))
         tools.append(read_function(function))
     mode, name = read_choice(fields, "tool_choice")
-    parallel = fields.flag("parallel_tool_calls", default=True)
-    return checked(ToolUse(tuple(tools), mode, name, parallel), "tool_choice")
+    most = most_calls(fields, mode, len(tools))
+    return checked(ToolUse(tuple(tools), mode, name, most), "tool_choice")
+
+
+def most_calls(fields: Fields, mode: ToolMode, tools: int) -> int:
+    """A named tool is called once; where a call is demanded and nothing was said of several, each tool once at most."""
+    if mode is ToolMode.NAMED or not fields.flag("parallel_tool_calls", default=True):
+        return 1
+    if mode is ToolMode.REQUIRED and not fields.has("parallel_tool_calls"):
+        return min(MOST_CALLS, max(1, tools))
+    return MOST_CALLS
 
 
 def read_functions(fields: Fields, most: int) -> ToolUse:
     items = fields.items("functions", most) or []
     tools = tuple(read_function(as_fields(item, f"functions[{i}]")) for i, item in enumerate(items))
     mode, name = read_choice(fields, "function_call")
-    return checked(ToolUse(tools, mode, name, parallel=False, legacy=True), "function_call")
+    return checked(ToolUse(tools, mode, name, most_calls=1, legacy=True), "function_call")
 
 
 def read_function(function: Fields) -> Tool:
