@@ -44,7 +44,7 @@ def prose(words: int, seed: int) -> str:
 def chat_body(seed: int, tokens: int) -> dict[str, Any]:
     return {
         "model": CHAT,
-        "messages": [{"role": "user", "content": prose(40, seed)}],
+        "messages": [{"role": "system", "content": "You answer."}, {"role": "user", "content": prose(40, seed)}],
         "max_tokens": tokens,
         "temperature": 0,
         "logit_bias": {"2": -100, "0": -100},
@@ -55,7 +55,7 @@ def chat_body(seed: int, tokens: int) -> dict[str, Any]:
 
 async def direct_body(runner: Door, seed: int, tokens: int) -> dict[str, Any]:
     text = f"user\n{prose(40, seed)}"
-    pieces = [1, text, 2, "\n", 1, "assistant\n"]
+    pieces = [1, "system\nYou answer.", 2, "\n", 1, text, 2, "\n", 1, "assistant\n"]
     ids = (await ask(runner, "/tokenize", {"content": pieces, "parse_special": False}))["tokens"]
     return {
         "prompt": ids,

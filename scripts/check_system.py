@@ -1,4 +1,4 @@
-"""Says what the machine lacks before anything is downloaded. Runs on the system's Python and imports only from there."""
+"""Says what the machine lacks before anything is downloaded. Runs on the system's Python, imports only from it."""
 
 import ctypes
 import importlib.util

@@ -143,6 +143,14 @@ class Events:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """Vectors in input order as the model made them, and the tokens of all inputs together."""
+
+    vectors: list[list[float]]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Vectors:
     model: str
     vectors: tuple[bytes, ...]

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
 
-from atrium.core.answers import EventStream
+from atrium.core.answers import Embedded, EventStream
 from atrium.core.endpoints import Runner, RunnerStatus
 from atrium.core.models import Available, Catalog, Installing, ModelCard
 from atrium.core.people import Caller, Key, User
@@ -99,8 +99,11 @@ class Relay(Protocol):
         """Token ids of embedding inputs with the model's own start and end tokens. Raises InvalidValue."""
         ...
 
-    async def embed(self, inputs: Sequence[Sequence[int]], runner: Runner) -> list[list[float]]:
-        """Vectors in input order, as the model makes them. Raises EngineFailed."""
+    async def embed(self, inputs: Sequence[str] | Sequence[Sequence[int]], runner: Runner) -> Embedded:
+        """Of texts, which may hold no control token's name, or of token ids.
+
+        Raises ContextTooLong where the engine says so of a text, EngineFailed.
+        """
         ...
 
 

@@ -7,6 +7,7 @@ runner but no slot; a generation has a connection of its own, and closing it is 
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -14,9 +15,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
 
-from atrium.core.answers import Event, EventStream
+from atrium.core.answers import Embedded, Event, EventStream
 from atrium.core.endpoints import Runner
-from atrium.core.errors import EngineFailed, InvalidValue, Unsupported, UpstreamTimeout
+from atrium.core.errors import ContextTooLong, EngineFailed, InvalidValue, Unsupported, UpstreamTimeout
 from atrium.core.models import ModelCard, Vocabulary
 from atrium.core.requests import Chat, Completion, FreeText, Prompt, Sampling
 from atrium.dialects.llamacpp.grammar import chat_grammar, constraint_grammar
@@ -29,6 +30,7 @@ from atrium.dialects.llamacpp.tools import offered
 from atrium.relay.deadlines import Deadlines
 from atrium.relay.send import Answer, post, posted
 
+TOO_LONG = re.compile(r"too large|exceed|too long", re.IGNORECASE)
 MOST_TEMPLATES = 64
 MOST_ANSWER = 256 * 1024 * 1024
 """Bytes of a tokenizer's or an embedder's whole answer."""
@@ -101,15 +103,18 @@ class RunnerRelay:
                 ids.append((*start, *known(one, vocabulary, "input"), *end))
         return tuple(ids)
 
-    async def embed(self, inputs: Sequence[Sequence[int]], runner: Runner) -> list[list[float]]:
+    async def embed(self, inputs: Sequence[str] | Sequence[Sequence[int]], runner: Runner) -> Embedded:
         async with posted(runner.socket, "/v1/embeddings", embedding_body(inputs), self._deadlines) as answer:
             body = await answer.body(MOST_ANSWER)
         if answer.status != 200:
-            raise EngineFailed(f"The engine refused the texts: {failure_of(body)}")
-        vectors = embeddings_of(body)
-        if len(vectors) != len(inputs):
-            raise EngineFailed(f"The engine gave {len(vectors)} vectors for {len(inputs)} texts")
-        return vectors
+            reason = failure_of(body)
+            if TOO_LONG.search(reason):
+                raise ContextTooLong("A text does not fit the model's window", param="input")
+            raise EngineFailed(f"The engine refused the texts: {reason}")
+        embedded = embeddings_of(body)
+        if len(embedded.vectors) != len(inputs):
+            raise EngineFailed(f"The engine gave {len(embedded.vectors)} vectors for {len(inputs)} texts")
+        return embedded
 
     def _template(self, card: ModelCard) -> ChatTemplate:
         """Compiled once per source; the least lately used is forgotten."""

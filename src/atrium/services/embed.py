@@ -11,15 +11,17 @@ from dataclasses import dataclass
 
 from atrium.core.answers import Usage, Vectors
 from atrium.core.errors import ContextTooLong, InvalidValue, UpstreamTimeout
-from atrium.core.models import Ability
+from atrium.core.models import Ability, Vocabulary
 from atrium.core.people import Caller
 from atrium.core.ports import Engines, Lease, Models, Relay
-from atrium.core.requests import Embed
+from atrium.core.requests import Embed, Prompt
 from atrium.decisions.plan_batches import plan_batches
 from atrium.decisions.resolve_name import resolve_name
 from atrium.services.leasing import Leasing
 
 Ids = tuple[int, ...]
+CHARACTERS = 4
+"""About as many make a token; only for planning batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +51,43 @@ class EmbedTexts:
             raise UpstreamTimeout("The texts took longer than one answer may", hint="Send fewer at once") from None
 
     async def _embed(self, embed: Embed, lease: Lease) -> Vectors:
+        """Plain texts go to the engine as they are. Whatever needs counting or cutting, or could be taken for a control
+        token, is tokenised first."""
+        texts = plain_texts(embed.inputs, lease.runner.card.facts.vocabulary)
+        if texts is not None:
+            try:
+                return await self._run(embed, lease, texts, [len(text) // CHARACTERS for text in texts])
+            except ContextTooLong:
+                pass
+        ids = fitted(await self.relay.tokenize(embed.inputs, lease.runner), lease.runner.context, embed)
+        return await self._run(embed, lease, ids, [len(one) for one in ids])
+
+    async def _run(
+        self, embed: Embed, lease: Lease, inputs: Sequence[str] | Sequence[Ids], lengths: Sequence[int]
+    ) -> Vectors:
         runner = lease.runner
-        inputs = await self.relay.tokenize(embed.inputs, runner)
-        inputs = fitted(inputs, runner.context, embed)
-        batches = plan_batches([len(ids) for ids in inputs], most_tokens=runner.context * runner.slots)
         vectors: list[bytes] = [b""] * len(inputs)
-        for batch in batches:
+        tokens = 0
+        for batch in plan_batches(lengths, most_tokens=runner.context * runner.slots):
             async with lease.turn():
-                made = await self.relay.embed([inputs[i] for i in batch], runner)
-            for index, numbers in zip(batch, made, strict=True):
+                made = await self.relay.embed(chosen(inputs, batch), runner)
+            tokens += made.tokens
+            for index, numbers in zip(batch, made.vectors, strict=True):
                 vectors[index] = unit_length(numbers, embed.dimensions)
-        name = embed.model or runner.card.name
-        return Vectors(name, tuple(vectors), Usage(prompt_tokens=sum(len(ids) for ids in inputs)))
+        return Vectors(embed.model or runner.card.name, tuple(vectors), Usage(prompt_tokens=tokens))
+
+
+def plain_texts(inputs: Sequence[Prompt], vocabulary: Vocabulary) -> list[str] | None:
+    """The inputs, if all are texts in which nothing can be taken for a control token."""
+    texts = [one for one in inputs if isinstance(one, str)]
+    if len(texts) < len(inputs):
+        return None
+    names = [name.casefold() for name in vocabulary.control]
+    return None if any(name in text.casefold() for text in texts for name in names) else texts
+
+
+def chosen(inputs: Sequence[str] | Sequence[Ids], places: Sequence[int]) -> Sequence[str] | Sequence[Ids]:
+    return [inputs[place] for place in places]  # type: ignore[return-value]
 
 
 def fitted(inputs: Sequence[Ids], window: int, embed: Embed) -> tuple[Ids, ...]:

@@ -145,7 +145,7 @@ def type_schema(kind: Any) -> dict[str, Any]:
     if isinstance(kind, type) and is_dataclass(kind):
         return object_schema(kind)
     if get_origin(kind) is Literal:
-        return {"enum": list(get_args(kind))}
+        return {"enum": [*cast("tuple[str, ...]", get_args(kind))]}
     if get_origin(kind) is tuple:
         return {"type": "array", "items": type_schema(get_args(kind)[0])}
     if get_origin(kind) is dict:

@@ -32,7 +32,6 @@ NAMES = frozenset(
         "model.install_failed",
         "model.deleted",
         "model.damaged",
-        "keys.used",
     }
 )
 SECRET = re.compile(r"lollms_[0-9a-f]{16}_[0-9a-f]{48}")

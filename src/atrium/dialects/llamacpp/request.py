@@ -63,9 +63,9 @@ def completion_body(
     return orjson.dumps(body)
 
 
-def embedding_body(inputs: Sequence[Sequence[int]]) -> bytes:
-    """`POST /embeddings` with token ids, which the engine takes as they are."""
-    return orjson.dumps({"input": [list(ids) for ids in inputs], "encoding_format": "float"})
+def embedding_body(inputs: Sequence[str] | Sequence[Sequence[int]]) -> bytes:
+    """`POST /v1/embeddings`. Token ids are taken as they are; to a text the engine adds the start and end tokens."""
+    return orjson.dumps({"input": [one if isinstance(one, str) else list(one) for one in inputs]})
 
 
 def check_bias(sampling: Sampling, vocabulary: int) -> None:

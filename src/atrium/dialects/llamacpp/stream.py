@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from atrium.core.answers import Embedded
 from atrium.core.errors import EngineFailed
 
 MOST_LINE = 4 * 1024 * 1024
@@ -96,8 +97,13 @@ class Embedding(msgspec.Struct):
     embedding: list[float]
 
 
+class EmbeddingUsage(msgspec.Struct):
+    prompt_tokens: int = 0
+
+
 class Embeddings(msgspec.Struct):
     data: list[Embedding]
+    usage: EmbeddingUsage
 
 
 def tokens_of(body: bytes) -> list[int]:
@@ -108,10 +114,11 @@ def tokens_of(body: bytes) -> list[int]:
         raise EngineFailed("The engine's tokenizer answered what cannot be read") from None
 
 
-def embeddings_of(body: bytes) -> list[list[float]]:
-    """In input order. Raises EngineFailed."""
+def embeddings_of(body: bytes) -> Embedded:
+    """Raises EngineFailed."""
     try:
-        data = msgspec.json.decode(body, type=Embeddings).data
+        answer = msgspec.json.decode(body, type=Embeddings)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise EngineFailed("The engine's embeddings cannot be read") from None
-    return [one.embedding for one in sorted(data, key=lambda one: one.index)]
+    vectors = [one.embedding for one in sorted(answer.data, key=lambda one: one.index)]
+    return Embedded(vectors, answer.usage.prompt_tokens)

@@ -21,6 +21,9 @@ LEAST_CONTEXT = 4096
 LONGEST_CONTEXT = 2**27
 STEP = 256
 """Contexts are whole multiples of this."""
+SPINS = "1000"
+"""How long a thread spins at a barrier before it sleeps. Without spinning a small model runs at a fifth of its speed;
+with GNU OpenMP's own 300,000 two runners starve each other to a tenth. The table is in `docs/performance.md`."""
 PROCESS = 38 * MIB
 """The interpreter, the library and the server without a model."""
 ELEMENT = 2
@@ -81,8 +84,7 @@ class LlamaCppRecipe:
                 f"--prompt-cache={self.prompt_cache // MIB}",
                 *(("--embedding", f"--pooling={card.options.get('pooling', 'mean')}") if embeds else ()),
             ),
-            # Threads that spin while they wait starve the other runners: two servers on two cores made a tenth.
-            environment={"OMP_WAIT_POLICY": "passive"},
+            environment={"GOMP_SPINCOUNT": SPINS},
         )
 
     def _context(self, cost: _Cost, budget: int) -> int:
