@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -17,13 +18,12 @@ socket.
 SHARED = {"--data-dir", "--config", "--help"}
 
 
-def rows(command: click.Command, path: str) -> list[str]:
-    if isinstance(command, click.Group):
-        children = [
-            rows(child, f"{path} {name}") for name, child in sorted(command.commands.items()) if not child.hidden
-        ]
-        return [line for child in children for line in child]
-    arguments = [p.make_metavar(click.Context(command)) for p in command.params if isinstance(p, click.Argument)]
+def rows(command: Any, path: str) -> list[str]:
+    """typer's commands are like click's in all but their classes."""
+    if hasattr(command, "commands"):
+        shown = [(name, child) for name, child in sorted(command.commands.items()) if not child.hidden]
+        return [line for name, child in shown for line in rows(child, f"{path} {name}")]
+    arguments = [p.metavar or p.name for p in command.params if p.param_type_name == "argument"]
     lines = ["", f"## `{' '.join([path, *arguments])}`", "", str(command.help)]
     options = [p for p in command.params if p.param_type_name == "option" and not SHARED & set(p.opts)]
     if options:

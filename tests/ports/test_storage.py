@@ -1,0 +1,215 @@
+"""What every database must do: the same suite on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from atrium.core.errors import ConfigError, Conflict, InvalidKey, NotFound, SchemaTooNew
+from atrium.core.people import User
+from atrium.services.check_key import CheckKey
+from atrium.services.issue_key import IssueKey
+from atrium.services.people import People
+from atrium.storage.database import NEWEST, database_url, scripts
+from atrium.storage.opening import Storage, open_storage
+from atrium.storage.tables import metadata
+from tests.postgres import postgres
+
+PEPPER = b"p" * 32
+NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def server() -> Generator[str]:
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
+    if request.param == "sqlite":
+        return None
+    address: str = request.getfixturevalue("server")
+    engine = create_async_engine(database_url(address, tmp_path))
+    async with engine.begin() as connection:
+        await connection.execute(text("drop schema public cascade"))
+        await connection.execute(text("create schema public"))
+    await engine.dispose()
+    return address
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "atrium.db"
+
+
+@pytest.fixture
+async def storage(url: str | None, file: Path) -> AsyncGenerator[Storage]:
+    opened = await open_storage(url, file, PEPPER)
+    yield opened
+    await opened.close()
+
+
+async def admin(storage: Storage, name: str = "admin") -> User:
+    return await storage.users.add(name, password_hash=None, is_admin=True, now=NOW)
+
+
+async def test_a_user_comes_back_as_stored_with_its_moment_in_utc(storage: Storage) -> None:
+    added = await admin(storage)
+    assert await storage.users.find("ADMIN") == added
+    assert added.created_at == NOW
+    assert added.created_at.tzinfo is not None
+
+
+async def test_a_name_is_taken_whatever_its_case(storage: Storage) -> None:
+    await admin(storage)
+    with pytest.raises(Conflict):
+        await admin(storage, "Admin")
+
+
+async def test_an_alias_is_unique_for_a_user_and_free_for_another(storage: Storage) -> None:
+    one, other = await admin(storage), await admin(storage, "other")
+    add = storage.keys.add
+    await add(user_id=one.id, alias="laptop", prefix="lollms_1", mac=b"m", now=NOW)
+    await add(user_id=other.id, alias="laptop", prefix="lollms_2", mac=b"m", now=NOW)
+    with pytest.raises(Conflict):
+        await add(user_id=one.id, alias="laptop", prefix="lollms_3", mac=b"m", now=NOW)
+
+
+async def test_of_twenty_askers_for_one_alias_one_gets_it(storage: Storage) -> None:
+    user = await admin(storage)
+    tries = [
+        storage.keys.add(user_id=user.id, alias="same", prefix=f"lollms_{n}", mac=b"m", now=NOW) for n in range(20)
+    ]
+    results = await asyncio.gather(*tries, return_exceptions=True)
+    assert sum(isinstance(result, Conflict) for result in results) == 19
+    assert len(await storage.keys.all()) == 1
+
+
+async def test_deleting_a_user_takes_their_keys_along(storage: Storage) -> None:
+    await admin(storage)
+    user = await storage.users.add("ann", password_hash=None, is_admin=False, now=NOW)
+    await storage.keys.add(user_id=user.id, alias="a", prefix="lollms_1", mac=b"m", now=NOW)
+    await storage.users.delete(user.id)
+    assert await storage.keys.find("lollms_1") is None
+    with pytest.raises(NotFound):
+        await storage.users.delete(user.id)
+
+
+@pytest.mark.parametrize("change", ["delete", "demote", "deactivate"])
+async def test_the_last_active_administrator_stays(storage: Storage, change: str) -> None:
+    user = await admin(storage)
+    with pytest.raises(Conflict):
+        if change == "delete":
+            await storage.users.delete(user.id)
+        else:
+            await storage.users.replace(
+                replace(user, is_admin=change != "demote", is_active=change != "deactivate")
+            )
+    assert await storage.users.find("admin") == user
+
+
+async def test_two_administrators_cannot_remove_each_other_at_once(storage: Storage) -> None:
+    users = [await admin(storage, f"admin{n}") for n in range(6)]
+    results = await asyncio.gather(*(storage.users.delete(user.id) for user in users), return_exceptions=True)
+    assert sum(isinstance(result, Conflict) for result in results) == 1
+    assert len(await storage.users.all()) == 1
+
+
+async def test_no_update_is_lost_among_fifty_at_once(storage: Storage) -> None:
+    user = await admin(storage)
+    keys = [
+        await storage.keys.add(user_id=user.id, alias=str(n), prefix=f"lollms_{n}", mac=b"m", now=NOW)
+        for n in range(50)
+    ]
+    await asyncio.gather(*(storage.keys.used({key.id: NOW}) for key in keys))
+    assert all(key.last_used_at == NOW for key, _ in await storage.keys.all())
+
+
+async def test_a_key_is_good_until_it_is_revoked(storage: Storage) -> None:
+    check = CheckKey(storage.keys, PEPPER)
+    issue = IssueKey(storage.users, storage.keys, check, PEPPER)
+    await admin(storage)
+    key, _, full = await issue.issue("admin", " laptop ")
+    assert key.alias == "laptop"
+    assert (await check(full)).is_admin
+    await check.flush()
+    assert (await issue.all())[0][0].last_used_at is not None
+    await issue.revoke(key.id)
+    with pytest.raises(InvalidKey):
+        await check(full)
+
+
+async def test_a_key_made_after_it_was_refused_is_good_at_once(storage: Storage) -> None:
+    check = CheckKey(storage.keys, PEPPER)
+    with pytest.raises(InvalidKey):
+        await check("lollms_" + "0" * 16 + "_" + "0" * 48)
+    issue = IssueKey(storage.users, storage.keys, check, PEPPER)
+    await admin(storage)
+    _, _, full = await issue.issue("admin", "a")
+    assert (await check(full)).name == "admin"
+
+
+async def test_deactivating_a_user_ends_their_keys_at_once(storage: Storage) -> None:
+    check = CheckKey(storage.keys, PEPPER)
+    people = People(storage.users, check)
+    await people.ensure_admin(None)
+    ann = await people.create("ann", None, is_admin=False)
+    _, _, full = await IssueKey(storage.users, storage.keys, check, PEPPER).issue("ann", "a")
+    assert (await check(full)).name == "ann"
+    await people.change(ann.id, is_active=False)
+    with pytest.raises(InvalidKey):
+        await check(full)
+
+
+@pytest.mark.parametrize("wrong", ["", "x", "lollms_", "sk-123", "lollms_" + "0" * 16 + "_" + "0" * 47 + "g", "\ud800"])
+async def test_whatever_is_no_key_is_refused_alike(storage: Storage, wrong: str) -> None:
+    with pytest.raises(InvalidKey, match="not valid"):
+        await CheckKey(storage.keys, PEPPER)(wrong)
+
+
+async def test_the_admin_exists_once_and_keeps_a_password_that_was_set(storage: Storage) -> None:
+    people = People(storage.users, CheckKey(storage.keys, PEPPER))
+    assert await people.ensure_admin(None)
+    assert not await people.ensure_admin("first password")
+    first = (await people.all())[0].password_hash
+    assert first
+    assert first.startswith("$argon2id$")
+    await people.ensure_admin("second password")
+    assert (await people.all())[0].password_hash == first
+
+
+async def test_another_pepper_is_refused(storage: Storage, url: str | None, file: Path) -> None:
+    with pytest.raises(ConfigError, match="pepper"):
+        await open_storage(url, file, b"q" * 32)
+
+
+async def test_a_newer_schema_is_refused_with_both_versions(storage: Storage, url: str | None, file: Path) -> None:
+    async with storage.database.writing() as connection:
+        await connection.execute(text("update alembic_version set version_num = '9999'"))
+    with pytest.raises(SchemaTooNew, match=f"9999.*{NEWEST}"):
+        await open_storage(url, file, PEPPER)
+
+
+async def test_the_migrations_lead_to_the_tables(storage: Storage) -> None:
+    def differences(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+    async with storage.database.reading() as connection:
+        assert await connection.run_sync(differences) == []
+    assert scripts().get_current_head() == NEWEST
+
+
+async def test_a_damaged_file_is_told(file: Path) -> None:
+    file.write_bytes(b"this is no database" * 100)
+    with pytest.raises(ConfigError, match=r"atrium\.db"):
+        await open_storage(None, file, PEPPER)
