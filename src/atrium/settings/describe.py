@@ -147,8 +147,9 @@ def type_schema(kind: Any) -> dict[str, Any]:
     if get_origin(kind) is Literal:
         return {"enum": [*cast("tuple[str, ...]", get_args(kind))]}
     if get_origin(kind) is tuple:
-        return {"type": "array", "items": type_schema(get_args(kind)[0])}
+        (member, _) = get_args(kind)
+        return {"type": "array", "items": type_schema(member)}
     if get_origin(kind) is dict:
         return {"type": "object", "additionalProperties": True}
     names = {bool: "boolean", int: "integer", float: "number"}
-    return {"type": names.get(kind, "string")}
+    return {"type": names.get(cast("type[Any]", kind), "string")}

