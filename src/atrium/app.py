@@ -66,13 +66,14 @@ class Atrium:
     folder: DataFolder
     services: Services
     engines: Supervisor
+    storage: Storage
     app: ASGIApp
     tell: Tell
     welcome: Switch
 
     async def first_key(self) -> str | None:
-        """A key of the administrator's, when nobody has one yet."""
-        if await self.services.issue_key.all():
+        """A key of the administrator's at the first start, once: not again when all keys were revoked."""
+        if not await self.storage.first("key"):
             return None
         _, _, full_key = await self.services.issue_key.issue(ADMIN, FIRST_KEY)
         return full_key
@@ -135,7 +136,7 @@ async def built(
         app = build_app(services, settings, Sight(tell, Metrics(engines.running), lambda: welcome.on))
         flushing = asyncio.create_task(flush_often(check_key))
         try:
-            yield Atrium(settings, folder, services, engines, app, tell, welcome)
+            yield Atrium(settings, folder, services, engines, storage, app, tell, welcome)
         finally:
             flushing.cancel()
             await asyncio.gather(flushing, return_exceptions=True)

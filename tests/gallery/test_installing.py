@@ -109,7 +109,7 @@ async def test_a_disk_without_room_is_refused_before_anything_is_fetched(tmp_pat
         with pytest.raises(DiskFull, match=str(2**60)):
             await installer.finished("small")
         assert getattr(fetch, "fetched") == []  # noqa: B009 - the parent is frozen
-    check_space(tmp_path, 1)
+    await asyncio.to_thread(check_space, tmp_path, 1)
 
 
 def gguf(version: int, tensors: int, keys: int, rest: bytes) -> bytes:

@@ -156,3 +156,4 @@ class Vectors:
     vectors: tuple[bytes, ...]
     """One per input, in order: little-endian float32, unit length."""
     usage: Usage
+    timing: Timing = Timing()

@@ -31,6 +31,7 @@ AtriumError
 │   ├── NotEnoughMemory           the model cannot fit; carries the numbers
 │   └── ShuttingDown
 ├── UpstreamTimeout          504
+│   └── EngineSilent              a local runner says nothing any more: it counts as hung
 └── Refusal                  the server or a command will not start or go on (exit code 1)
     ├── ConfigError               a setting is wrong; names its place
     ├── FolderInUse               another server owns the data folder
@@ -227,6 +228,10 @@ class UpstreamTimeout(AtriumError):
     kind = "upstream"
     code = "upstream_timeout"
     status = 504
+
+
+class EngineSilent(UpstreamTimeout):
+    """A local runner was silent for so long that it counts as hung."""
 
 
 class Refusal(AtriumError):

@@ -15,3 +15,4 @@ class Deadlines:
     between: float = 120.0
     """Longest silence within the body."""
     whole: float = 3600.0
+    """From the request's last byte to the answer's."""

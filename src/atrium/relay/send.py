@@ -14,12 +14,15 @@ from typing import Self, cast
 
 import httptools
 
-from atrium.core.errors import EngineFailed, NotSent, UpstreamFailed, UpstreamTimeout
+from atrium.core.errors import EngineFailed, EngineSilent, NotSent, UpstreamTimeout
 from atrium.relay.deadlines import Deadlines
 
 MOST_BUFFERED = 256 * 1024
 """Bytes of a body that wait for a slow reader before the socket is no longer read."""
 MOST_HEAD = 64 * 1024
+CROWDED = 0.005
+"""Seconds until the next try where too many others are connecting at this moment."""
+FRAMED = (b"content-length", b"transfer-encoding")
 
 
 class Exchange(asyncio.Protocol):
@@ -33,8 +36,11 @@ class Exchange(asyncio.Protocol):
         self._buffered = 0
         self._head_bytes = 0
         self._head_done = False
+        self._framed = False
+        """The head says where the body ends; else its end is the connection's."""
         self._whole = False
         self._closed = False
+        self._paused = False
         self._broken: str = ""
         self._changed = asyncio.Event()
 
@@ -44,20 +50,24 @@ class Exchange(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._whole or self._broken:
+            return
         if not self._head_done:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(f"it answered what is not HTTP ({error})")
+            if not self._whole:
+                self._fail(f"it answered what is not HTTP ({error})")
         if not self._head_done and self._head_bytes > MOST_HEAD:
             self._fail("its answer's head has no end")
-        if self._buffered > MOST_BUFFERED and self._transport:
-            self._transport.pause_reading()
+        self._hold_back()
         self._changed.set()
 
     def eof_received(self) -> None:
-        return None
+        """The sender has nothing more to say, which is the end of a body without a length and a break of any other."""
+        if self._head_done and not (self._framed or self._broken):
+            self._whole = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
@@ -67,8 +77,16 @@ class Exchange(asyncio.Protocol):
 
     # What the parser calls.
 
+    def on_header(self, name: bytes, value: bytes) -> None:  # noqa: ARG002 - the parser's signature
+        self._framed = self._framed or name.lower() in FRAMED
+
     def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
+        status = self._parser.get_status_code()
+        if status < 200:
+            # An interim answer; the one that counts follows.
+            self._framed = False
+            return
+        self.status = status
         self._head_done = True
 
     def on_body(self, body: bytes) -> None:
@@ -76,7 +94,7 @@ class Exchange(asyncio.Protocol):
         self._buffered += len(body)
 
     def on_message_complete(self) -> None:
-        self._whole = True
+        self._whole = self._head_done
 
     # What the reader calls.
 
@@ -86,6 +104,11 @@ class Exchange(asyncio.Protocol):
             if self._broken or self._closed:
                 raise EngineFailed(f"The engine is gone: {self._broken}")
             await self._wait()
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether `piece` has no need to wait."""
+        return bool(self._pieces or self._whole or self._broken or self._closed)
 
     async def piece(self) -> bytes:
         """The next bytes of the body, all that are here at once; empty at its proper end. Raises EngineFailed."""
@@ -97,9 +120,10 @@ class Exchange(asyncio.Protocol):
             await self._wait()
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
-        if self._buffered > MOST_BUFFERED and self._transport and not self._closed:
-            self._transport.resume_reading()
         self._buffered = 0
+        if self._paused and self._transport and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
         return data
 
     def send(self, data: bytes) -> None:
@@ -107,6 +131,9 @@ class Exchange(asyncio.Protocol):
             self._transport.write(data)
 
     def close(self) -> None:
+        """At once: what is not yet written or read is dropped."""
+        if not self._whole:
+            self._broken = self._broken or "it was given up"
         if self._transport:
             self._transport.abort()
 
@@ -114,26 +141,43 @@ class Exchange(asyncio.Protocol):
         self._changed.clear()
         await self._changed.wait()
 
+    def _hold_back(self) -> None:
+        too_much = self._buffered > MOST_BUFFERED
+        if too_much and not self._paused and self._transport and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
     def _fail(self, why: str) -> None:
         self._broken = self._broken or why
         self.close()
 
 
 class Answer:
-    """A response whose head is here. Read `pieces`, or `body` for all of a small one."""
+    """A response whose head is here. Read it by `piece`, or `body` for all of a small one."""
 
-    def __init__(self, exchange: Exchange, deadlines: Deadlines) -> None:
+    def __init__(self, exchange: Exchange, deadlines: Deadlines, ends: float) -> None:
         self.status = exchange.status
         self._exchange = exchange
-        self._between = deadlines.between
+        self._deadlines = deadlines
+        self._ends = ends
+        """On the event loop's clock."""
 
     async def piece(self) -> bytes:
-        """Raises EngineFailed when the body breaks off, UpstreamTimeout after too long a silence."""
+        """The next bytes, empty at the proper end.
+
+        Raises EngineFailed when the body breaks off, EngineSilent after too long a silence, UpstreamTimeout when the
+        whole takes too long.
+        """
+        if self._exchange.at_hand:
+            return await self._exchange.piece()
+        silent_at = asyncio.get_running_loop().time() + self._deadlines.between
         try:
-            async with asyncio.timeout(self._between):
+            async with asyncio.timeout_at(min(silent_at, self._ends)):
                 return await self._exchange.piece()
         except TimeoutError:
-            raise UpstreamTimeout(f"The engine was silent for {self._between:g} s in mid answer") from None
+            if self._ends <= silent_at:
+                raise UpstreamTimeout(f"The engine's answer took longer than {self._deadlines.whole:g} s") from None
+            raise EngineSilent(f"The engine was silent for {self._deadlines.between:g} s in mid answer") from None
 
     async def body(self, most: int) -> bytes:
         """The whole body, refused when it is larger than `most` bytes."""
@@ -161,7 +205,7 @@ class Answer:
 async def posted(socket: str, path: str, body: bytes, deadlines: Deadlines) -> AsyncGenerator[Answer]:
     """`POST path` to a unix socket; entered when the response head is here, closed with the block.
 
-    Raises NotSent when nothing was sent, EngineFailed or UpstreamTimeout afterwards.
+    Raises NotSent when nothing was sent, EngineFailed or EngineSilent afterwards.
     """
     answer = await post(socket, path, body, deadlines)
     async with answer:
@@ -171,25 +215,36 @@ async def posted(socket: str, path: str, body: bytes, deadlines: Deadlines) -> A
 async def post(socket: str, path: str, body: bytes, deadlines: Deadlines) -> Answer:
     """Like `posted`, for who closes the answer himself."""
     exchange = await connected(socket, deadlines)
+    ends = asyncio.get_running_loop().time() + deadlines.whole
+    head = f"POST {path} HTTP/1.1\r\nHost: runner\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    answered = False
     try:
-        head = f"POST {path} HTTP/1.1\r\nHost: runner\r\nConnection: close\r\nContent-Type: application/json\r\n"
         exchange.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body)
         async with asyncio.timeout(deadlines.head):
             await exchange.head()
+        answered = True
     except TimeoutError:
-        exchange.close()
-        raise UpstreamTimeout(f"The engine gave no answer within {deadlines.head:g} s") from None
-    except (asyncio.CancelledError, UpstreamFailed):
-        exchange.close()
-        raise
-    return Answer(exchange, deadlines)
+        raise EngineSilent(f"The engine gave no answer within {deadlines.head:g} s") from None
+    finally:
+        if not answered:
+            exchange.close()
+    return Answer(exchange, deadlines, ends)
 
 
 async def connected(socket: str, deadlines: Deadlines) -> Exchange:
+    """Raises NotSent."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(deadlines.connect):
-            _, exchange = await loop.create_unix_connection(Exchange, socket)
-    except (OSError, TimeoutError) as error:
-        raise NotSent(f"The engine cannot be reached: {error or 'it does not accept connections'}") from None
-    return exchange
+            while True:
+                try:
+                    _, exchange = await loop.create_unix_connection(Exchange, socket)
+                except BlockingIOError:
+                    # A burst of requests filled the line of connections that wait to be accepted.
+                    await asyncio.sleep(CROWDED)
+                else:
+                    return exchange
+    except TimeoutError:
+        raise NotSent(f"The engine accepts no connection within {deadlines.connect:g} s") from None
+    except OSError as error:
+        raise NotSent(f"The engine cannot be reached: {error.strerror or error}") from None

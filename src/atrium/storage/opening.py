@@ -24,6 +24,15 @@ class Storage:
     users: StoredUsers
     keys: StoredKeys
 
+    async def first(self, deed: str) -> bool:
+        """True once in the life of this database, for what must happen once."""
+        try:
+            async with self.database.writing() as connection:
+                await connection.execute(insert(meta).values(name=f"first {deed}", value="done"))
+        except IntegrityError:
+            return False
+        return True
+
     async def close(self) -> None:
         await self.database.close()
 

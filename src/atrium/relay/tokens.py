@@ -1,0 +1,97 @@
+"""Token ids from a runner's tokenizer, which needs no slot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from atrium.core.endpoints import Runner
+from atrium.core.errors import EngineFailed, EngineSilent, InvalidValue, UpstreamFailed
+from atrium.core.models import Vocabulary
+from atrium.dialects.llamacpp.request import tokenize_body
+from atrium.dialects.llamacpp.stream import failure_of, tokens_of
+from atrium.dialects.llamacpp.template import Piece
+from atrium.relay.deadlines import Deadlines
+from atrium.relay.send import Answer, posted
+
+BYTES_PER_ID = 12
+"""More than any id takes in the tokenizer's JSON."""
+FRAME = 1024
+"""Bytes of that JSON beside the ids, and of a refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Token ids; `ids` is empty where there are far more than the model's window holds, and `count` still true."""
+
+    ids: tuple[int, ...]
+    count: int
+
+
+async def tokenized(content: list[Piece] | str, runner: Runner, deadlines: Deadlines, *, special: bool) -> Counted:
+    """Text never becomes a control token; `special` adds the model's start and end tokens.
+
+    Raises NotSent, EngineFailed, UpstreamFailed.
+    """
+    body = tokenize_body(content, special=special)
+    try:
+        async with posted(runner.socket, "/tokenize", body, deadlines) as answer:
+            raw, commas = await bounded_body(answer, FRAME + BYTES_PER_ID * runner.context)
+    except EngineSilent as silent:
+        # Nothing was begun that could not be begun again on a fresh runner.
+        raise EngineFailed(silent.message) from None
+    if answer.status != 200:
+        raise UpstreamFailed(f"The engine could not tokenise the request: {failure_of(raw)}")
+    if raw:
+        ids = tokens_of(raw)
+        return Counted(tuple(ids), len(ids))
+    if commas < runner.context:
+        raise EngineFailed("The engine's tokenizer answered what cannot be read")
+    return Counted((), commas + 1)
+
+
+async def bounded_body(answer: Answer, most: int) -> tuple[bytes, int]:
+    """The body, empty when it is larger than `most` bytes, and how many commas it has."""
+    pieces: list[bytes] = []
+    size = commas = 0
+    while piece := await answer.piece():
+        size += len(piece)
+        commas += piece.count(b",")
+        if size > most:
+            pieces.clear()
+        else:
+            pieces.append(piece)
+    return b"".join(pieces), commas
+
+
+def known(ids: Sequence[int], vocabulary: Vocabulary, param: str) -> Sequence[int]:
+    """Raises InvalidValue for an id outside of the model's vocabulary."""
+    for token in ids:
+        if not 0 <= token < vocabulary.size:
+            raise InvalidValue(
+                f"'{param}' has token id {token}, but this model's vocabulary has {vocabulary.size}",
+                hint="Ids must come from the model's own tokenizer; send text instead",
+                param=param,
+            )
+    return ids
+
+
+def wrapped(ids: Sequence[int], vocabulary: Vocabulary) -> tuple[int, ...]:
+    """With the model's own start and end tokens, as its tokenizer adds them to a text."""
+    start = (vocabulary.bos,) if vocabulary.add_bos and vocabulary.bos is not None else ()
+    end = (vocabulary.eos,) if vocabulary.add_eos and vocabulary.eos is not None else ()
+    return (*start, *ids, *end)
+
+
+def start_of(vocabulary: Vocabulary) -> tuple[int, ...]:
+    """For an empty prompt: a model needs something to go on from."""
+    start = vocabulary.bos if vocabulary.bos is not None else vocabulary.eos
+    return (start or 0,)
+
+
+def ids_alone(pieces: list[Piece] | str) -> tuple[int, ...] | None:
+    """The prompt itself where it needs no tokenizer."""
+    if isinstance(pieces, str):
+        return None if pieces else ()
+    ids = tuple(piece for piece in pieces if isinstance(piece, int))
+    return ids if len(ids) == len(pieces) else None
