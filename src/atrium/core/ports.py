@@ -93,7 +93,9 @@ class Relay(Protocol):
         """Raises InvalidValue, InvalidSchema, Unsupported."""
         ...
 
-    async def draft_completion(self, completion: Completion, prompt: Prompt, card: ModelCard) -> Draft: ...
+    async def draft_completion(self, completion: Completion, card: ModelCard) -> tuple[Draft, ...]:
+        """One for each prompt, in order. Raises as `draft_chat` does."""
+        ...
 
     async def tokenize(self, inputs: Sequence[Prompt], runner: Runner) -> tuple[tuple[int, ...], ...]:
         """Token ids of embedding inputs with the model's own start and end tokens. Raises InvalidValue."""

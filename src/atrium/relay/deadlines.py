@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +16,7 @@ class Deadlines:
     """Longest silence within the body."""
     whole: float = 3600.0
     """From the request's last byte to the answer's."""
+
+    def after_prompt(self, seconds: float) -> Deadlines:
+        """The same for a request whose prompt may take so long to be read before anything is answered."""
+        return replace(self, head=self.head + seconds)

@@ -9,35 +9,45 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Self
 
-from atrium.core.answers import Embedded, Event, EventStream
+from atrium.core.answers import Embedded, EventStream
 from atrium.core.endpoints import Runner
-from atrium.core.errors import ContextTooLong, EngineFailed, InvalidValue, Unsupported, UpstreamTimeout
+from atrium.core.errors import ContextTooLong, EngineFailed, InvalidSchema, Unsupported, UpstreamFailed
 from atrium.core.models import ModelCard, Vocabulary
 from atrium.core.requests import Chat, Completion, FreeText, Prompt, Sampling
+from atrium.decisions.fit_context import most_characters, refuse_hopeless
 from atrium.dialects.llamacpp.grammar import chat_grammar, constraint_grammar
 from atrium.dialects.llamacpp.prompt import chat_pieces
-from atrium.dialects.llamacpp.reply import THINK, Reading, ReplyReader
-from atrium.dialects.llamacpp.request import check_bias, completion_body, embedding_body, tokenize_body
-from atrium.dialects.llamacpp.stream import ChunkReader, embeddings_of, failure_of, tokens_of
+from atrium.dialects.llamacpp.reply import THINK, Reading
+from atrium.dialects.llamacpp.request import check_bias, completion_body, embedding_body
+from atrium.dialects.llamacpp.stream import embeddings_of, failure_of
 from atrium.dialects.llamacpp.template import ChatTemplate, Piece
 from atrium.dialects.llamacpp.tools import offered
 from atrium.relay.deadlines import Deadlines
-from atrium.relay.send import Answer, post, posted
+from atrium.relay.replies import ReplyStream
+from atrium.relay.send import post, posted
+from atrium.relay.tokens import Counted, Tokenizer, ids_alone, known, start_of, wrapped
 
 TOO_LONG = re.compile(r"too large|exceed|too long", re.IGNORECASE)
 MOST_TEMPLATES = 64
-MOST_ANSWER = 256 * 1024 * 1024
-"""Bytes of a tokenizer's or an embedder's whole answer."""
+MOST_VECTORS = 256 * 1024 * 1024
+"""Bytes of an embedder's whole answer."""
 MOST_REASON = 64 * 1024
+SLOWEST = 10.0
+"""Tokens a second at which a prompt is read at the very least; a runner that takes longer counts as hung."""
+CHARACTERS = 4
+"""About as many make a token."""
 GRAMMAR_PATIENCE = 10.0
-SMALL_SCHEMA = 2048
+SMALL_SHAPE = 2048
 """Bytes of JSON up to which compiling a grammar is quicker than handing it to a thread."""
+MOST_SHAPES = 4
+"""All tools of a request together are at most as large as so many of the largest schemas."""
+MOST_COMPILING = 2
+"""Threads that compile large grammars at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,8 @@ class Script:
     sampling: Sampling
     grammar: str
     reading: Reading
+    param: str
+    """The request's field that holds the prompt."""
     special: bool = False
     """Whether the tokenizer adds the model's start and end tokens."""
 
@@ -59,15 +71,20 @@ class RunnerRelay:
         self._deadlines = deadlines
         self._schema_size = schema_size
         self._templates: OrderedDict[str, ChatTemplate] = OrderedDict()
+        self._compiling = asyncio.Semaphore(MOST_COMPILING)
 
     async def draft_chat(self, chat: Chat, card: ModelCard) -> RunnerDraft:
         vocabulary = card.facts.vocabulary
         check_sampling(chat.sampling, vocabulary)
         template = self._template(card)
-        grammar = ""
         tools = offered(chat.tool_use)
+        grammar = ""
         if tools or not isinstance(chat.constraint, FreeText):
-            grammar = await self._compiled(chat)
+            shapes = len(str(tools))
+            if shapes > MOST_SHAPES * self._schema_size:
+                raise InvalidSchema(f"All tools together are larger than {MOST_SHAPES} schemas may be", param="tools")
+            size = shapes + len(str(chat.constraint))
+            grammar = await self._compiled(lambda: chat_grammar(chat, most=self._schema_size), size)
         pieces = chat_pieces(chat, template, vocabulary, nonce=secrets.token_hex(8), now=datetime.now(UTC))
         last = pieces[-1] if pieces else ""
         reading = Reading(
@@ -79,38 +96,50 @@ class RunnerRelay:
             thinking=isinstance(last, str) and last.rstrip().endswith(THINK),
             top_logprobs=chat.top_logprobs,
         )
-        script = Script(pieces, chat.sampling, grammar, reading)
+        script = Script(pieces, chat.sampling, grammar, reading, "messages")
         return RunnerDraft(script, vocabulary, self._deadlines)
 
-    async def draft_completion(self, completion: Completion, prompt: Prompt, card: ModelCard) -> RunnerDraft:
+    async def draft_completion(self, completion: Completion, card: ModelCard) -> tuple[RunnerDraft, ...]:
         vocabulary = card.facts.vocabulary
         check_sampling(completion.sampling, vocabulary)
-        grammar = constraint_grammar(completion.constraint, most=self._schema_size)
+        constraint = completion.constraint
+        grammar = ""
+        if not isinstance(constraint, FreeText):
+            size = len(str(constraint))
+            grammar = await self._compiled(lambda: constraint_grammar(constraint, most=self._schema_size), size)
         reading = Reading(0, 0, completion.sampling.stop, top_logprobs=completion.top_logprobs)
-        pieces: list[Piece] | str = prompt if isinstance(prompt, str) else list(known(prompt, vocabulary, "prompt"))
-        script = Script(pieces, completion.sampling, grammar, reading, special=isinstance(prompt, str))
-        return RunnerDraft(script, vocabulary, self._deadlines)
+        drafts: list[RunnerDraft] = []
+        for prompt in completion.prompts:
+            text = isinstance(prompt, str)
+            pieces: list[Piece] | str = prompt if isinstance(prompt, str) else [*known(prompt, vocabulary, "prompt")]
+            script = Script(pieces, completion.sampling, grammar, reading, "prompt", special=text)
+            drafts.append(RunnerDraft(script, vocabulary, self._deadlines))
+        return tuple(drafts)
 
     async def tokenize(self, inputs: Sequence[Prompt], runner: Runner) -> tuple[tuple[int, ...], ...]:
         vocabulary = runner.card.facts.vocabulary
+        tokenized = Tokenizer(runner, self._deadlines, most=most_characters(runner.context))
         ids: list[tuple[int, ...]] = []
         for one in inputs:
             if isinstance(one, str):
-                ids.append(tuple(await tokenized(one, runner, self._deadlines, special=True)))
+                counted = await tokenized(one, special=True)
+                if counted.count > len(counted.ids):
+                    raise ContextTooLong(f"A text has {counted.count} tokens", param="input")
+                ids.append(counted.ids)
             else:
-                start = (vocabulary.bos,) if vocabulary.add_bos and vocabulary.bos is not None else ()
-                end = (vocabulary.eos,) if vocabulary.add_eos and vocabulary.eos is not None else ()
-                ids.append((*start, *known(one, vocabulary, "input"), *end))
+                ids.append(wrapped(known(one, vocabulary, "input"), vocabulary))
         return tuple(ids)
 
     async def embed(self, inputs: Sequence[str] | Sequence[Sequence[int]], runner: Runner) -> Embedded:
-        async with posted(runner.socket, "/v1/embeddings", embedding_body(inputs), self._deadlines) as answer:
-            body = await answer.body(MOST_ANSWER)
+        tokens = sum(len(one) // CHARACTERS if isinstance(one, str) else len(one) for one in inputs)
+        deadlines = self._deadlines.after_prompt(tokens / SLOWEST)
+        async with posted(runner.socket, "/v1/embeddings", embedding_body(inputs), deadlines) as answer:
+            body = await answer.body(MOST_VECTORS)
         if answer.status != 200:
             reason = failure_of(body)
             if TOO_LONG.search(reason):
                 raise ContextTooLong("A text does not fit the model's window", param="input")
-            raise EngineFailed(f"The engine refused the texts: {reason}")
+            raise UpstreamFailed(f"The engine refused the texts: {reason}")
         embedded = embeddings_of(body)
         if len(embedded.vectors) != len(inputs):
             raise EngineFailed(f"The engine gave {len(embedded.vectors)} vectors for {len(inputs)} texts")
@@ -125,17 +154,18 @@ class RunnerRelay:
             self._templates.popitem(last=False)
         return template
 
-    async def _compiled(self, chat: Chat) -> str:
-        size = len(str(chat.constraint)) + len(str(chat.tool_use.tools))
-        if size <= SMALL_SCHEMA:
-            return chat_grammar(chat, most=self._schema_size)
-        try:
-            async with asyncio.timeout(GRAMMAR_PATIENCE):
-                return await asyncio.to_thread(chat_grammar, chat, most=self._schema_size)
-        except TimeoutError:
-            raise Unsupported(
-                f"The schema takes more than {GRAMMAR_PATIENCE:g} s to compile", param="response_format"
-            ) from None
+    async def _compiled(self, compile_: Callable[[], str], size: int) -> str:
+        """`size` in bytes of all that shapes the answer. Raises InvalidSchema, Unsupported."""
+        if size <= SMALL_SHAPE:
+            return compile_()
+        async with self._compiling:
+            try:
+                async with asyncio.timeout(GRAMMAR_PATIENCE):
+                    return await asyncio.to_thread(compile_)
+            except TimeoutError:
+                raise Unsupported(
+                    f"The schema takes more than {GRAMMAR_PATIENCE:g} s to compile", param="response_format"
+                ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,27 +176,27 @@ class RunnerDraft:
 
     async def prepare(self, runner: Runner) -> RunnerPrepared:
         script = self.script
-        pieces = script.pieces
-        ids = ids_alone(pieces)
+        ids = ids_alone(script.pieces)
         if ids is None:
-            ids = await tokenized(pieces, runner, self.deadlines, special=script.special)
-        if not ids:
-            # A model needs something to go on from; an empty prompt means its start.
-            start = self.vocabulary.bos if self.vocabulary.bos is not None else self.vocabulary.eos
-            ids = [start or 0]
-        return RunnerPrepared(tuple(ids), script, runner, self.deadlines)
+            characters = sum(len(piece) for piece in script.pieces if isinstance(piece, str))
+            refuse_hopeless(characters, runner.context, param=script.param)
+            tokenized = Tokenizer(runner, self.deadlines, most=runner.context)
+            prompt = await tokenized(script.pieces, special=script.special)
+        else:
+            prompt = Counted(ids, len(ids))
+        if not prompt.count:
+            prompt = Counted(start_of(self.vocabulary), 1)
+        return RunnerPrepared(prompt.ids, prompt.count, script, runner, self.deadlines)
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerPrepared:
     ids: tuple[int, ...]
+    """Empty where `tokens` is far more than the model's window holds."""
+    tokens: int
     script: Script
     runner: Runner
     deadlines: Deadlines
-
-    @property
-    def tokens(self) -> int:
-        return len(self.ids)
 
     async def open(self, *, choice: int, max_tokens: int, seed: int | None) -> EventStream:
         body = completion_body(
@@ -177,44 +207,13 @@ class RunnerPrepared:
             grammar=self.script.grammar,
             top_logprobs=self.script.reading.top_logprobs,
         )
-        answer = await post(self.runner.socket, "/completion", body, self.deadlines)
+        deadlines = self.deadlines.after_prompt(self.tokens / SLOWEST)
+        answer = await post(self.runner.socket, "/completion", body, deadlines)
         if answer.status != 200:
             async with answer:
                 reason = failure_of(await answer.body(MOST_REASON))
-            raise EngineFailed(f"The engine refused the request: {reason}")
+            raise UpstreamFailed(f"The engine refused the request: {reason}")
         return ReplyStream(answer, replace(self.script.reading, choice=choice, prompt_tokens=self.tokens))
-
-
-class ReplyStream:
-    """One generation's events; closing it closes the connection, and with it the generation."""
-
-    def __init__(self, answer: Answer, reading: Reading) -> None:
-        self._answer = answer
-        self._chunks = ChunkReader()
-        prefix = f"call_{secrets.token_hex(8)}"
-        self._reply = ReplyReader(reading, lambda index: f"{prefix}{index}")
-        self._ready: deque[Event] = deque()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        while not self._ready:
-            if self._reply.ended:
-                raise StopAsyncIteration
-            data = await self._answer.piece()
-            if not data:
-                raise self._reply.broken()
-            for chunk in self._chunks.feed(data):
-                self._ready += self._reply.feed(chunk)
-                if self._reply.ended:
-                    # A stop string ends the answer although the engine would go on: its slot is free at once.
-                    self._answer.close()
-                    break
-        return self._ready.popleft()
-
-    async def aclose(self) -> None:
-        self._answer.close()
 
 
 def check_sampling(sampling: Sampling, vocabulary: Vocabulary) -> None:
@@ -222,36 +221,3 @@ def check_sampling(sampling: Sampling, vocabulary: Vocabulary) -> None:
     check_bias(sampling, vocabulary.size)
     if sampling.min_tokens:
         raise Unsupported("The engine cannot promise a least length", param="min_tokens")
-
-
-def known(ids: Sequence[int], vocabulary: Vocabulary, param: str) -> Sequence[int]:
-    """Raises InvalidValue for an id outside of the model's vocabulary."""
-    for token in ids:
-        if token >= vocabulary.size:
-            raise InvalidValue(
-                f"'{param}' has token id {token}, but this model's vocabulary has {vocabulary.size}",
-                hint="Ids must come from the model's own tokenizer; send text instead",
-                param=param,
-            )
-    return ids
-
-
-def ids_alone(pieces: list[Piece] | str) -> list[int] | None:
-    """The prompt itself where it needs no tokenizer."""
-    if isinstance(pieces, str):
-        return None if pieces else []
-    ids = [piece for piece in pieces if isinstance(piece, int)]
-    return ids if len(ids) == len(pieces) else None
-
-
-async def tokenized(content: list[Piece] | str, runner: Runner, deadlines: Deadlines, *, special: bool) -> list[int]:
-    """Raises NotSent, EngineFailed."""
-    body = tokenize_body(content, special=special)
-    try:
-        async with posted(runner.socket, "/tokenize", body, deadlines) as answer:
-            raw = await answer.body(MOST_ANSWER)
-    except UpstreamTimeout as late:
-        raise EngineFailed(late.message) from None
-    if answer.status != 200:
-        raise EngineFailed(f"The engine could not tokenise the request: {failure_of(raw)}")
-    return tokens_of(raw)

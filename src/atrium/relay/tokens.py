@@ -22,32 +22,42 @@ FRAME = 1024
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Token ids; `ids` is empty where there are far more than the model's window holds, and `count` still true."""
+    """Token ids; `ids` is empty where there are far more than were wanted, and `count` still true."""
 
     ids: tuple[int, ...]
     count: int
 
 
-async def tokenized(content: list[Piece] | str, runner: Runner, deadlines: Deadlines, *, special: bool) -> Counted:
-    """Text never becomes a control token; `special` adds the model's start and end tokens.
+@dataclass(frozen=True, slots=True)
+class Tokenizer:
+    runner: Runner
+    deadlines: Deadlines
+    most: int
+    """Ids that are wanted of one text; of a longer one only their number may be told."""
 
-    Raises NotSent, EngineFailed, UpstreamFailed.
-    """
-    body = tokenize_body(content, special=special)
-    try:
-        async with posted(runner.socket, "/tokenize", body, deadlines) as answer:
-            raw, commas = await bounded_body(answer, FRAME + BYTES_PER_ID * runner.context)
-    except EngineSilent as silent:
-        # Nothing was begun that could not be begun again on a fresh runner.
-        raise EngineFailed(silent.message) from None
-    if answer.status != 200:
-        raise UpstreamFailed(f"The engine could not tokenise the request: {failure_of(raw)}")
-    if raw:
-        ids = tokens_of(raw)
-        return Counted(tuple(ids), len(ids))
-    if commas < runner.context:
-        raise EngineFailed("The engine's tokenizer answered what cannot be read")
-    return Counted((), commas + 1)
+    async def __call__(self, content: list[Piece] | str, *, special: bool) -> Counted:
+        """Text never becomes a control token; `special` adds the model's start and end tokens.
+
+        Raises NotSent, EngineFailed, UpstreamFailed.
+        """
+        raw, commas = await self._answer(tokenize_body(content, special=special))
+        if raw:
+            ids = tokens_of(raw)
+            return Counted(tuple(ids), len(ids))
+        if commas < self.most:
+            raise EngineFailed("The engine's tokenizer answered what cannot be read")
+        return Counted((), commas + 1)
+
+    async def _answer(self, body: bytes) -> tuple[bytes, int]:
+        try:
+            async with posted(self.runner.socket, "/tokenize", body, self.deadlines) as answer:
+                raw, commas = await bounded_body(answer, FRAME + BYTES_PER_ID * self.most)
+        except EngineSilent as silent:
+            # Nothing was begun that could not be begun again on a fresh runner.
+            raise EngineFailed(silent.message) from None
+        if answer.status != 200:
+            raise UpstreamFailed(f"The engine could not tokenise the request: {failure_of(raw)}")
+        return raw, commas
 
 
 async def bounded_body(answer: Answer, most: int) -> tuple[bytes, int]:
@@ -66,13 +76,13 @@ async def bounded_body(answer: Answer, most: int) -> tuple[bytes, int]:
 
 def known(ids: Sequence[int], vocabulary: Vocabulary, param: str) -> Sequence[int]:
     """Raises InvalidValue for an id outside of the model's vocabulary."""
-    for token in ids:
-        if not 0 <= token < vocabulary.size:
-            raise InvalidValue(
-                f"'{param}' has token id {token}, but this model's vocabulary has {vocabulary.size}",
-                hint="Ids must come from the model's own tokenizer; send text instead",
-                param=param,
-            )
+    least, most = min(ids, default=0), max(ids, default=0)
+    if least < 0 or most >= vocabulary.size:
+        raise InvalidValue(
+            f"'{param}' has token id {least if least < 0 else most}, but this model's vocabulary has {vocabulary.size}",
+            hint="Ids must come from the model's own tokenizer; send text instead",
+            param=param,
+        )
     return ids
 
 

@@ -43,7 +43,7 @@ class Complete:
 
     async def _run(self, completion: Completion, caller: Caller, *, scored: bool) -> Events:
         card = resolve_name(completion.model, self.models.snapshot(), Ability.COMPLETION)
-        drafts = [await self.relay.draft_completion(completion, prompt, card) for prompt in completion.prompts]
+        drafts = await self.relay.draft_completion(completion, card)
 
         async def act(lease: Lease, stack: AsyncExitStack) -> Events:
             return await self._open(completion, drafts, lease, stack)
@@ -117,7 +117,5 @@ async def best_of(events: EventStream, completion: Completion, *, scored: bool) 
         mine = sorted(range(start, start + completion.best_of), key=lambda i: -candidates[i].mean)
         for place, index in enumerate(mine[: completion.choices]):
             choice = number * completion.choices + place
-            kept += [
-                replace(event, choice=choice) for event in candidates[index].events if not isinstance(event, Spent)
-            ]
+            kept += [replace(event, choice=choice) for event in candidates[index].events]
     return Replay([*kept, *spent])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from atrium.core.answers import Event, EventStream, Spent, Timing, Usage
-from atrium.core.errors import AtriumError, Internal, UpstreamTimeout
+from atrium.core.errors import AtriumError, EngineSilent, Internal, UpstreamTimeout
 from atrium.core.ports import Lease, Prepared
 
 MOST_QUEUED = 64
@@ -39,16 +39,20 @@ class Held:
 async def begin(parts: Sequence[Part], held: Held) -> EventStream:
     """Returns once the first response head is here; the stream gives back all that `held` holds.
 
-    Raises QueueFull, NotSent, EngineFailed, UpstreamTimeout; then `held` is still the caller's to close.
+    Raises QueueFull, NotSent, EngineFailed, UpstreamFailed, UpstreamTimeout; then `held` is the caller's to close.
     """
     if len(parts) == 1:
         return await OneChoice.begin(parts[0], held)
     return await ManyChoices.begin(parts, held)
 
 
+def too_late() -> UpstreamTimeout:
+    return UpstreamTimeout("The answer took longer than one answer may", hint="Ask for fewer tokens")
+
+
 def check_time(deadline: float) -> None:
     if asyncio.get_running_loop().time() > deadline:
-        raise UpstreamTimeout("The answer took longer than one answer may", hint="Ask for fewer tokens")
+        raise too_late()
 
 
 class OneChoice:
@@ -71,7 +75,11 @@ class OneChoice:
 
     async def __anext__(self) -> Event:
         check_time(self._held.deadline)
-        event = await anext(self._events)
+        try:
+            event = await anext(self._events)
+        except EngineSilent as silent:
+            self._held.lease.failed(silent.message)
+            raise
         if isinstance(event, Spent):
             timing = replace(event.timing, queued=self._queued, loaded=self._held.lease.loaded_in)
             return replace(event, timing=timing)
@@ -88,7 +96,8 @@ class ManyChoices:
         self._held = held
         self._running = len(parts)
         self._queue: asyncio.Queue[Event | AtriumError] = asyncio.Queue(MOST_QUEUED)
-        self._first: Event | AtriumError | None = None
+        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the first response head is here, or when a choice failed before that."""
         prompts = {id(part.prepared): part.prepared.tokens for part in parts}
         self._usage = Usage(prompt_tokens=sum(prompts.values()))
         self._timing = Timing(loaded=held.lease.loaded_in)
@@ -97,16 +106,9 @@ class ManyChoices:
     @classmethod
     async def begin(cls, parts: Sequence[Part], held: Held) -> ManyChoices:
         many = cls(parts, held)
-        try:
-            first = await many._queue.get()
-        except asyncio.CancelledError:
-            await many._cancel()
-            raise
-        if isinstance(first, AtriumError):
-            await many._cancel()
-            raise first
-        many._first = first
+        # Whoever leaves the stack, for whatever reason, ends the choices before the lease is given back.
         held.stack.push_async_callback(many._cancel)
+        await many._opened
         return many
 
     def __aiter__(self) -> Self:
@@ -115,9 +117,10 @@ class ManyChoices:
     async def __anext__(self) -> Event:
         check_time(self._held.deadline)
         while self._running:
-            event = self._first or await self._queue.get()
-            self._first = None
+            event = await self._next()
             if isinstance(event, AtriumError):
+                if isinstance(event, EngineSilent):
+                    self._held.lease.failed(event.message)
                 raise event
             if not isinstance(event, Spent):
                 return event
@@ -130,6 +133,15 @@ class ManyChoices:
     async def aclose(self) -> None:
         await self._held.stack.aclose()
 
+    async def _next(self) -> Event | AtriumError:
+        if not self._queue.empty():
+            return self._queue.get_nowait()
+        try:
+            async with asyncio.timeout_at(self._held.deadline):
+                return await self._queue.get()
+        except TimeoutError:
+            raise too_late() from None
+
     async def _run(self, part: Part) -> None:
         """One choice from its turn to its end; a failure becomes the last thing it says."""
         try:
@@ -137,14 +149,22 @@ class ManyChoices:
                 self._timing = replace(self._timing, queued=max(self._timing.queued, queued))
                 events = await part.prepared.open(choice=part.choice, max_tokens=part.max_tokens, seed=part.seed)
                 async with aclosing(events):
+                    if not self._opened.done():
+                        self._opened.set_result(None)
                     async for event in events:
                         await self._queue.put(event)
         except AtriumError as error:
-            await self._queue.put(error)
+            await self._fail(error)
         except Exception as error:  # noqa: BLE001 - a task's root: unreported, its reader would wait for ever
             failure = Internal("A choice could not be generated")
             failure.__cause__ = error
-            await self._queue.put(failure)
+            await self._fail(failure)
+
+    async def _fail(self, error: AtriumError) -> None:
+        if self._opened.done():
+            await self._queue.put(error)
+        else:
+            self._opened.set_exception(error)
 
     def _add(self, spent: Spent) -> None:
         self._usage = replace(

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
-from atrium.core.errors import EngineFailed, NotSent
+from atrium.core.errors import EngineFailed, EngineSilent, NotSent
 from atrium.core.models import ModelCard
 from atrium.core.people import Caller
 from atrium.core.ports import Engines, Lease
@@ -29,7 +29,8 @@ class Leasing:
         """Give `act` a lease and the stack that gives it back, which is `act`'s own to close once it returns.
 
         `act` must not raise EngineFailed once a byte of the answer may have been seen, for it is done twice when it
-        does. Raises what `engines.lease` and `act` raise; then everything has been given back.
+        does. A runner that is silent counts as hung: it gets no second request, nor is this one sent twice. Raises what
+        `engines.lease` and `act` raise; then everything has been given back.
         """
         try:
             return await self._once(card, caller, keep_alive, act)
@@ -55,6 +56,9 @@ class Leasing:
             except (EngineFailed, NotSent) as failed:
                 lease.failed(failed.message)
                 raise RunnerDied(failed) from failed
+            except EngineSilent as silent:
+                lease.failed(silent.message)
+                raise
             until_done.pop_all()
             return done
 
