@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, Self
@@ -146,7 +147,7 @@ class Events:
 class Embedded:
     """Vectors in input order as the model made them, and the tokens of all inputs together."""
 
-    vectors: list[list[float]]
+    vectors: list[array[float]]
     tokens: int
 
 

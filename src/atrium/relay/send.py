@@ -14,7 +14,7 @@ from typing import Self, cast
 
 import httptools
 
-from atrium.core.errors import EngineFailed, EngineSilent, NotSent, UpstreamTimeout
+from atrium.core.errors import AtriumError, EngineFailed, EngineSilent, NotSent, UpstreamTimeout
 from atrium.relay.deadlines import Deadlines
 
 MOST_BUFFERED = 256 * 1024
@@ -42,6 +42,8 @@ class Exchange(asyncio.Protocol):
         self._closed = False
         self._paused = False
         self._broken: str = ""
+        self._ended: AtriumError | None = None
+        """Why the reader's side gave up."""
         self._changed = asyncio.Event()
 
     # What the event loop calls.
@@ -115,6 +117,8 @@ class Exchange(asyncio.Protocol):
         while not self._pieces:
             if self._whole:
                 return b""
+            if self._ended:
+                raise self._ended
             if self._broken or self._closed:
                 raise EngineFailed(f"The engine broke off: {self._broken}")
             await self._wait()
@@ -136,6 +140,12 @@ class Exchange(asyncio.Protocol):
             self._broken = self._broken or "it was given up"
         if self._transport:
             self._transport.abort()
+
+    def end(self, error: AtriumError) -> None:
+        """Give up for this reason, which whoever reads on is told."""
+        self._ended = error
+        self.close()
+        self._changed.set()
 
     async def _wait(self) -> None:
         self._changed.clear()
@@ -161,6 +171,9 @@ class Answer:
         self._deadlines = deadlines
         self._ends = ends
         """On the event loop's clock."""
+        self._waits_since: float | None = None
+        self._loop = asyncio.get_running_loop()
+        self._watch = self._loop.call_at(min(ends, self._loop.time() + deadlines.between), self._check)
 
     async def piece(self) -> bytes:
         """The next bytes, empty at the proper end.
@@ -168,16 +181,14 @@ class Answer:
         Raises EngineFailed when the body breaks off, EngineSilent after too long a silence, UpstreamTimeout when the
         whole takes too long.
         """
-        if self._exchange.at_hand:
-            return await self._exchange.piece()
-        silent_at = asyncio.get_running_loop().time() + self._deadlines.between
+        exchange = self._exchange
+        if exchange.at_hand:
+            return await exchange.piece()
+        self._waits_since = self._loop.time()
         try:
-            async with asyncio.timeout_at(min(silent_at, self._ends)):
-                return await self._exchange.piece()
-        except TimeoutError:
-            if self._ends <= silent_at:
-                raise UpstreamTimeout(f"The engine's answer took longer than {self._deadlines.whole:g} s") from None
-            raise EngineSilent(f"The engine was silent for {self._deadlines.between:g} s in mid answer") from None
+            return await exchange.piece()
+        finally:
+            self._waits_since = None
 
     async def body(self, most: int) -> bytes:
         """The whole body, refused when it is larger than `most` bytes."""
@@ -192,7 +203,21 @@ class Answer:
 
     def close(self) -> None:
         """End the exchange, whatever is left of it. May be called twice."""
+        self._watch.cancel()
         self._exchange.close()
+
+    def _check(self) -> None:
+        """One timer for a whole answer: a timer for every piece costs more than the piece."""
+        now = self._loop.time()
+        since = self._waits_since if self._waits_since is not None else now
+        silent_at = since + self._deadlines.between
+        if now >= self._ends:
+            self._exchange.end(UpstreamTimeout(f"The engine's answer took longer than {self._deadlines.whole:g} s"))
+        elif now >= silent_at:
+            silence = self._deadlines.between
+            self._exchange.end(EngineSilent(f"The engine was silent for {silence:g} s in mid answer"))
+        else:
+            self._watch = self._loop.call_at(min(silent_at, self._ends), self._check)
 
     async def __aenter__(self) -> Self:
         return self

@@ -22,6 +22,8 @@ from atrium.services.leasing import Leasing
 Ids = tuple[int, ...]
 CHARACTERS = 4
 """About as many make a token; only for planning batches."""
+ROUNDING = 1e-6
+"""How far from one a length may be that float32 cannot tell from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,10 @@ def fitted(inputs: Sequence[Ids], window: int, embed: Embed) -> tuple[Ids, ...]:
     return tuple(ids if len(ids) <= window else (*ids[: window - 1], ids[-1]) for ids in inputs)
 
 
-def unit_length(numbers: Sequence[float], dimensions: int | None) -> bytes:
+def unit_length(numbers: array[float], dimensions: int | None) -> bytes:
     """Little-endian float32, cut to `dimensions` and scaled."""
     kept = numbers[:dimensions] if dimensions else numbers
-    length = math.sqrt(math.fsum(x * x for x in kept)) or 1.0
-    return array("f", [x / length for x in kept]).tobytes()
+    length = math.hypot(*kept)
+    if length and abs(length - 1) > ROUNDING:
+        kept = array("f", [x / length for x in kept])
+    return kept.tobytes()

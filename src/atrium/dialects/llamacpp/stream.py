@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import msgspec
 
 from atrium.core.answers import Embedded
@@ -94,7 +96,8 @@ class Tokens(msgspec.Struct):
 
 class Embedding(msgspec.Struct):
     index: int
-    embedding: list[float]
+    embedding: bytes
+    """Base64 of little-endian float32; msgspec decodes it."""
 
 
 class EmbeddingUsage(msgspec.Struct):
@@ -120,5 +123,7 @@ def embeddings_of(body: bytes) -> Embedded:
         answer = msgspec.json.decode(body, type=Embeddings)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise EngineFailed("The engine's embeddings cannot be read") from None
-    vectors = [one.embedding for one in sorted(answer.data, key=lambda one: one.index)]
-    return Embedded(vectors, answer.usage.prompt_tokens)
+    in_order = sorted(answer.data, key=lambda one: one.index)
+    if any(len(one.embedding) % 4 for one in in_order):
+        raise EngineFailed("The engine's embeddings are cut off")
+    return Embedded([array("f", one.embedding) for one in in_order], answer.usage.prompt_tokens)
