@@ -17,6 +17,6 @@ def banner(url: str, key: str | None, model: str | None, *, open_door: bool) -> 
             "Try it (the first answer waits until the model is installed):",
             f"  curl {url}/v1/chat/completions \\",
             f'    -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\',
-            f'    -d \'{{{named}"messages": [{{"role": "user", "content": "Say hello."}}]}}\'',
+            f'    -d \'{{{named}"messages": [{{"role": "user", "content": "Say hello."}}], "max_tokens": 100}}\'',
         ]
     return "\n".join(lines)
