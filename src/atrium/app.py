@@ -22,9 +22,14 @@ from atrium.gallery.fetch import PipFetch
 from atrium.gallery.index import read_index
 from atrium.gallery.installer import Installer
 from atrium.gallery.library import Library
+from atrium.http.front import Front
 from atrium.http.listen import bind, listen
-from atrium.http.server import Sight, build_app
+from atrium.http.server import Sight, build_front
 from atrium.relay.deadlines import Deadlines
+from atrium.relay.directory import Directory
+from atrium.relay.health import Checker
+from atrium.relay.pool import PoolBounds
+from atrium.relay.roster import Roster
 from atrium.relay.runners import RunnerRelay
 from atrium.services.chat import AnswerChat
 from atrium.services.check_key import CheckKey
@@ -35,7 +40,9 @@ from atrium.services.issue_key import IssueKey
 from atrium.services.list_models import ListModels
 from atrium.services.people import ADMIN, People
 from atrium.services.promises import Services
+from atrium.settings.endpoints import read_endpoints, read_given
 from atrium.settings.tree import Loaded, Settings
+from atrium.storage.endpoints import EndpointFile
 from atrium.storage.folder import DataFolder
 from atrium.storage.opening import Storage, open_storage
 from atrium.storage.secrets import read_pepper
@@ -45,6 +52,8 @@ from atrium.telemetry.metrics import Metrics
 FIRST_KEY = "first start"
 FLUSH_SECONDS = 60.0
 WATCH_SECONDS = 0.25
+FIRST_CHECKS = 2.0
+"""Seconds that a start waits for endpoints to be checked for the first time."""
 Tell = Callable[[str, Mapping[str, object]], None]
 
 
@@ -67,9 +76,14 @@ class Atrium:
     services: Services
     engines: Supervisor
     storage: Storage
-    app: ASGIApp
+    front: Front
     tell: Tell
     welcome: Switch
+    checker: Checker
+
+    @property
+    def app(self) -> ASGIApp:
+        return self.front.app
 
     async def first_key(self) -> str | None:
         """A key of the administrator's at the first start, once: not again when all keys were revoked."""
@@ -115,7 +129,9 @@ async def built(
 ) -> AsyncGenerator[Atrium]:
     library = build_library(settings, folder, tell)
     check_key = CheckKey(storage.keys, pepper)
+    directory = build_directory(settings)
     async with (
+        Checker(directory, settings.discovery.interval, tell) as checker,
         build_installer(settings, library, folder, tell) as installer,
         build_engines(settings, folder, tell) as engines,
     ):
@@ -133,10 +149,13 @@ async def built(
             engines=engines,
         )
         welcome = Switch()
-        app = build_app(services, settings, Sight(tell, Metrics(engines.running), lambda: welcome.on))
+        sight = Sight(tell, Metrics(engines.running), lambda: welcome.on)
+        roster = Roster(directory, checker, EndpointFile(folder.secrets), read_given)
+        await roster.restore()
+        front = build_front(services, settings, sight, roster)
         flushing = asyncio.create_task(flush_often(check_key))
         try:
-            yield Atrium(settings, folder, services, engines, storage, app, tell, welcome)
+            yield Atrium(settings, folder, services, engines, storage, front, tell, welcome, checker)
         finally:
             flushing.cancel()
             await asyncio.gather(flushing, return_exceptions=True)
@@ -185,6 +204,17 @@ def build_engines(settings: Settings, folder: DataFolder, tell: Tell) -> Supervi
     return Supervisor(recipes, placement, bounds, Folders(folder.run, folder.logs), tell)
 
 
+def build_directory(settings: Settings) -> Directory:
+    """Raises ConfigError."""
+    proxy = settings.proxy
+    bounds = PoolBounds(proxy.connect_timeout, proxy.keep_alive, proxy.connections, proxy.max_response_header)
+    optimistic = settings.routing == "optimistic"
+    directory = Directory(bounds, settings.model_aliases, settings.balancer, optimistic)
+    for spec in read_endpoints(settings.endpoints):
+        directory.add(spec)
+    return directory
+
+
 def build_relay(settings: Settings) -> RunnerRelay:
     limits = settings.limits
     deadlines = Deadlines(head=limits.token_timeout, between=limits.token_timeout, whole=limits.answer_timeout)
@@ -220,8 +250,9 @@ async def serve(loaded: Loaded, environment: Environment, onlookers: Onlookers) 
             atrium.tell("server.started", {"url": sockets.url, "data_dir": str(atrium.folder.path)})
             if not settings.auth.required:
                 atrium.tell("server.open_door", {"url": sockets.url, "host": settings.server.host})
+            await atrium.checker.checked_once(FIRST_CHECKS)
             preparing = asyncio.create_task(prepare_models(atrium, onlookers))
-            await listen(atrium.app, sockets, settings.server, settings.limits, stopping_of(atrium))
+            await listen(atrium.front, sockets, settings.server, settings.limits, stopping_of(atrium))
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
             atrium.tell("server.stopped", {})

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from atrium.core.errors import AtriumError
-from atrium.http.protocol import RequestTimeout
 from atrium.http.reading import ClientGone
+from atrium.http.upstream_error import RelayedError
 from atrium.settings.describe import describe
 from atrium.settings.tree import Settings
 from atrium.telemetry.events import NAMES
 from atrium.telemetry.metrics import Metrics
 
 DOCS = Path(__file__).parents[2] / "docs"
-EDGE_ERRORS = (RequestTimeout, ClientGone)
+EDGE_ERRORS = (RelayedError, ClientGone)
 """Imported so that they count as leaves of the tree."""
 
 

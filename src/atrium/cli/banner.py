@@ -14,7 +14,7 @@ def banner(url: str, key: str | None, model: str | None, *, open_door: bool) -> 
             "Your API key, shown this once:",
             f"  {key}",
             "",
-            "Try it (the first answer waits until the model is installed):",
+            "Try it, once the model is installed:",
             f"  curl {url}/v1/chat/completions \\",
             f'    -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\',
             f'    -d \'{{{named}"messages": [{{"role": "user", "content": "Say hello."}}], "max_tokens": 100}}\'',

@@ -11,7 +11,7 @@ import typer
 from atrium.cli.options import AsJson, Config, DataDir, fail, loaded
 from atrium.cli.printing import print_json
 from atrium.core.errors import AtriumError
-from atrium.settings.describe import describe, json_schema, plain
+from atrium.settings.describe import describe, json_schema, without_secrets
 from atrium.settings.tree import Loaded, Settings
 
 commands = typer.Typer(no_args_is_help=True, help="What the server is told to do.")
@@ -28,7 +28,7 @@ def check_config(data_dir: DataDir = None, config: Config = None) -> None:
 @commands.command("show")
 def show_config(as_json: AsJson = False, data_dir: DataDir = None, config: Config = None) -> None:
     """Print what is in force, without secrets."""
-    values = hidden(plain(checked(data_dir, config).settings))
+    values = hidden(without_secrets(checked(data_dir, config).settings))
     if as_json:
         print_json(values)
         return

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from atrium import __version__
-from atrium.cli import config, keys, models, users
+from atrium.cli import config, endpoints, keys, models, users
 from atrium.cli.chat import chat_command
 from atrium.cli.doctor import doctor_command
+from atrium.cli.explain import explain_command, top_command
 from atrium.cli.serve import serve_command
 
 program = typer.Typer(
@@ -35,9 +36,12 @@ def begin(
 program.command("serve")(serve_command)
 program.command("chat")(chat_command)
 program.command("doctor")(doctor_command)
+program.command("explain")(explain_command)
+program.command("top")(top_command)
 program.add_typer(models.commands, name="models")
 program.add_typer(users.commands, name="users")
 program.add_typer(keys.commands, name="keys")
+program.add_typer(endpoints.commands, name="endpoints")
 program.add_typer(config.commands, name="config")
 
 

@@ -5,6 +5,9 @@ AtriumError
 │   ├── InvalidJson               not UTF-8, not JSON, not an object, too deep
 │   ├── InvalidValue              a field is missing, of a wrong type or out of range
 │   ├── ContextTooLong            the prompt does not fit the model's window
+│   ├── RequestTimeout       408  the request came too slowly
+│   ├── InvalidPath               dot segments or NUL in a path
+│   ├── InvalidFormat             a listing in a format that is not known
 │   ├── Unsupported               the field is known, but this model cannot honour it
 │   └── InvalidSchema             a JSON schema or grammar that cannot be compiled
 ├── Unauthenticated          401
@@ -12,7 +15,8 @@ AtriumError
 │   └── InvalidKey
 ├── Forbidden                403
 ├── NotFound                 404
-│   └── ModelNotFound
+│   ├── ModelNotFound
+│   └── UnknownProvider
 ├── MethodNotAllowed         405
 ├── Conflict                 409
 ├── TooLarge                 413
@@ -21,12 +25,17 @@ AtriumError
 ├── HeadersTooLarge          431
 ├── Internal                 500
 ├── EngineMissing            501
+├── NotOffered               501
 ├── UpstreamFailed           502
 │   ├── NotSent                   nothing was written: another endpoint may be tried
+│   ├── Unreachable               every endpoint that could answer refused the connection
+│   ├── Disconnected              it closed before a whole response head
+│   ├── BadResponse               what it sent is not HTTP
 │   └── EngineFailed              a local runner broke; its log says why
 ├── Unavailable              503
 │   ├── ModelLoading              installing or loading: come back
-│   ├── NoEndpoint                nobody who serves the model is up
+│   ├── NoEndpoint                nobody who could answer is configured and up
+│   ├── ModelUnavailable          the model is known, but only on endpoints that are down
 │   ├── QueueFull
 │   ├── NotEnoughMemory           the model cannot fit; carries the numbers
 │   └── ShuttingDown
@@ -84,6 +93,11 @@ class BadRequest(AtriumError):
     status = 400
 
 
+class RequestTimeout(BadRequest):
+    code = "request_timeout"
+    status = 408
+
+
 class InvalidJson(BadRequest):
     code = "invalid_json"
 
@@ -94,6 +108,14 @@ class InvalidValue(BadRequest):
 
 class ContextTooLong(BadRequest):
     code = "context_length_exceeded"
+
+
+class InvalidPath(BadRequest):
+    code = "invalid_path"
+
+
+class InvalidFormat(BadRequest):
+    code = "invalid_format"
 
 
 class Unsupported(BadRequest):
@@ -134,6 +156,10 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class UnknownProvider(NotFound):
+    code = "unknown_provider"
+
+
 class MethodNotAllowed(AtriumError):
     kind = "invalid_request"
     code = "method_not_allowed"
@@ -167,6 +193,11 @@ class RateLimited(AtriumError):
     code = "rate_limit_exceeded"
     status = 429
 
+    def __init__(self, message: str, *, hint: str, retry_after: float, lines: bytes = b"") -> None:
+        super().__init__(message, hint=hint, retry_after=retry_after)
+        self.lines = lines
+        """Header lines that tell of the bucket which is empty."""
+
 
 class HeadersTooLarge(AtriumError):
     kind = "invalid_request"
@@ -184,6 +215,12 @@ class EngineMissing(AtriumError):
     status = 501
 
 
+class NotOffered(AtriumError):
+    kind = "not_implemented"
+    code = "not_implemented"
+    status = 501
+
+
 class UpstreamFailed(AtriumError):
     kind = "upstream"
     code = "upstream_error"
@@ -192,6 +229,18 @@ class UpstreamFailed(AtriumError):
 
 class NotSent(UpstreamFailed):
     """Nothing was written to the endpoint, so the request may go to another one."""
+
+
+class Unreachable(UpstreamFailed):
+    code = "upstream_unreachable"
+
+
+class Disconnected(UpstreamFailed):
+    code = "upstream_disconnected"
+
+
+class BadResponse(UpstreamFailed):
+    code = "upstream_bad_response"
 
 
 class EngineFailed(UpstreamFailed):
@@ -210,6 +259,10 @@ class ModelLoading(Unavailable):
 
 class NoEndpoint(Unavailable):
     code = "no_endpoint"
+
+
+class ModelUnavailable(Unavailable):
+    code = "model_unavailable"
 
 
 class QueueFull(Unavailable):

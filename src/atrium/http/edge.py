@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from atrium.core.answers import Timing, Usage
-from atrium.core.errors import AtriumError, MethodNotAllowed, Unauthenticated
+from atrium.core.errors import AtriumError, MethodNotAllowed, RateLimited, Unauthenticated
 from atrium.core.people import Caller
+from atrium.dialects.olla.errors import error_body as olla_error
+from atrium.dialects.ollama.errors import error_body as ollama_error
 from atrium.dialects.openai.errors import error_body
 from atrium.settings.tree import Cors
 
@@ -18,12 +20,24 @@ Headers = list[tuple[bytes, bytes]]
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 LONGEST_RETRY = 60
 MOST_DROPPED = 32
+OLLA_SURFACES = frozenset({"olla", "internal"})
 SURFACES = (
     ("/v1", "openai"),
+    ("/olla", "olla"),
+    ("/ollama/api", "ollama"),
+    ("/api", "ollama"),
     ("/ollama/v1", "openai"),
-    ("/api/admin", "admin"),
     ("/internal", "internal"),
 )
+ADMIN = "/api/admin"
+OLLA_EXPOSED = (
+    b"X-Olla-Request-ID, X-Olla-Endpoint, X-Olla-Model, X-Olla-Backend-Type, X-Olla-Response-Time, "
+    b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
+)
+OLLA_CORS: Headers = [
+    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+    (b"access-control-allow-headers", b"Content-Type, Authorization, X-Request-ID, X-Olla-Session-ID, X-Api-Key"),
+]
 
 
 @dataclass(slots=True)
@@ -45,6 +59,10 @@ class Exchange:
     timing: Timing = field(default_factory=Timing)
     broken: str = ""
     """Why the answer was not whole."""
+    limits: Headers = field(default_factory=list[tuple[bytes, bytes]])
+    """What is left of the caller's rate."""
+    olla: bool = False
+    """It came in by the gateway's paths, whatever path it has now."""
 
 
 def take_request_id(presented: bytes) -> str:
@@ -53,6 +71,8 @@ def take_request_id(presented: bytes) -> str:
 
 
 def surface_of(path: str) -> str:
+    if path.startswith(ADMIN):
+        return "admin"
     for prefix, name in SURFACES:
         if path == prefix or path.startswith(prefix + "/"):
             return name
@@ -63,14 +83,18 @@ def stamp_headers(exchange: Exchange, now: float, correlation: bytes) -> Headers
     """`now` on the clock of `exchange.started`."""
     took = max(0, round((now - exchange.started) * 1000))
     request_id = exchange.request_id.encode("ascii")
-    return [
+    headers = [
         (b"x-request-id", request_id),
         (b"x-correlation-id", correlation if REQUEST_ID.fullmatch(correlation) else request_id),
         (b"openai-processing-ms", b"%d" % took),
+        *exchange.limits,
     ]
+    if exchange.olla or surface_of(exchange.path) in OLLA_SURFACES:
+        headers += [(b"x-olla-request-id", request_id), (b"x-olla-response-time", b"%dms" % took)]
+    return headers
 
 
-def cors_headers(cors: Cors, origin: bytes) -> Headers:
+def cors_headers(cors: Cors, origin: bytes, path: str) -> Headers:
     if not cors.enabled:
         return []
     if "*" in cors.origins:
@@ -79,14 +103,17 @@ def cors_headers(cors: Cors, origin: bytes) -> Headers:
         allowed = [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
     else:
         return [(b"vary", b"Origin")]
-    exposed = b"X-Request-ID, X-Atrium-Dropped, Retry-After"
-    return [*allowed, (b"access-control-expose-headers", exposed)]
+    if surface_of(path) in OLLA_SURFACES:
+        return [*allowed, *OLLA_CORS, (b"access-control-expose-headers", OLLA_EXPOSED)]
+    return [*allowed, (b"access-control-expose-headers", b"X-Request-ID, X-Atrium-Dropped, Retry-After")]
 
 
-def preflight_headers(cors: Cors, origin: bytes) -> Headers:
-    headers = cors_headers(cors, origin)
+def preflight_headers(cors: Cors, origin: bytes, path: str) -> Headers:
+    headers = cors_headers(cors, origin, path)
     if not any(name == b"access-control-allow-origin" for name, _ in headers):
         return headers
+    if surface_of(path) in OLLA_SURFACES:
+        return [*headers, (b"access-control-max-age", b"300")]
     return [
         *headers,
         (b"access-control-allow-methods", b"GET, POST, PUT, DELETE, OPTIONS"),
@@ -95,18 +122,34 @@ def preflight_headers(cors: Cors, origin: bytes) -> Headers:
     ]
 
 
-def error_answer(error: AtriumError) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of an error in the caller's dialect; today's surfaces all speak OpenAI's."""
-    body = error_body(error)
+def bodies_of(surface: str) -> Callable[[AtriumError], bytes]:
+    """How a surface's clients read errors."""
+    if surface in OLLA_SURFACES:
+        return olla_error
+    return ollama_error if surface == "ollama" else error_body
+
+
+def error_answer(error: AtriumError, surface: str = "openai") -> tuple[int, Headers, bytes]:
+    """Status, headers and body of an error in the surface's dialect."""
+    body = bodies_of(surface)(error)
     headers: Headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allow).encode("ascii")))
+    if isinstance(error, RateLimited):
+        headers += read_lines(error.lines)
     if error.retry_after is not None or error.status == 503:
-        wait = min(LONGEST_RETRY, max(1, math.ceil(error.retry_after or 1)))
+        longest = math.inf if isinstance(error, RateLimited) else LONGEST_RETRY
+        wait = min(longest, max(1, math.ceil(error.retry_after or 1)))
         headers.append((b"retry-after", b"%d" % wait))
     return error.status, headers, body
+
+
+def read_lines(lines: bytes) -> Headers:
+    """Header lines as pairs."""
+    pairs = (line.split(b": ", 1) for line in lines.split(b"\r\n") if line)
+    return [(name, value) for name, value in pairs]
 
 
 def dropped_header(names: Sequence[str]) -> dict[str, str]:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from atrium.core.errors import ConfigError, PortInUse
+from atrium.http.front import Front
 from atrium.http.protocol import door_for
 from atrium.http.server import control_app
 from atrium.settings.tree import Limits, Server
@@ -76,10 +76,10 @@ def bind_public(server: Server) -> socket.socket:
     return public
 
 
-async def listen(app: ASGIApp, sockets: Sockets, server: Server, limits: Limits, stopping: Callable[[], None]) -> None:
+async def listen(front: Front, sockets: Sockets, server: Server, limits: Limits, stopping: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT. A stop waits `server.stop_grace` for running answers; a second signal does not."""
-    public = Listener(config_for(app, server, limits, tls=True))
-    private = Listener(config_for(control_app(app), server, limits, tls=False))
+    public = Listener(config_for(front, server, limits, tls=True))
+    private = Listener(config_for(Front(control_app(front.app)), server, limits, tls=False))
     signals = 0
 
     def stop() -> None:
@@ -98,11 +98,11 @@ async def listen(app: ASGIApp, sockets: Sockets, server: Server, limits: Limits,
         group.create_task(private.serve(sockets=[sockets.control]))
 
 
-def config_for(app: ASGIApp, server: Server, limits: Limits, *, tls: bool) -> uvicorn.Config:
+def config_for(front: Front, server: Server, limits: Limits, *, tls: bool) -> uvicorn.Config:
     secured = server.tls if tls else None
     return uvicorn.Config(
-        app,
-        http=door_for(limits),
+        front.app,
+        http=door_for(limits, front.lane),
         ws="none",
         loop="none",
         lifespan="off",

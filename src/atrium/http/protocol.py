@@ -1,28 +1,38 @@
-"""uvicorn's HTTP/1.1 protocol with our bounds on a request's head; the lane for relayed requests will start here."""
+"""uvicorn's HTTP/1.1 protocol with our bounds on a request's head, and the fork between its two lanes.
+
+Relayed requests stay below ASGI (`relayed.py`); everything else is the application's. Both take their turns in the
+order in which they came on a connection.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
+from uvicorn._types import ASGI3Application, HTTPScope
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from atrium.core.errors import AtriumError, BadRequest, HeadersTooLarge, Unavailable
-from atrium.http.edge import error_answer
+from atrium.core.errors import AtriumError, BadRequest, HeadersTooLarge, RequestTimeout, Unavailable
+from atrium.decisions.relayed_path import ROOT
+from atrium.http.asked import Asked, place_of
+from atrium.http.edge import error_answer, read_lines
+from atrium.http.lane import Lane
+from atrium.http.reading import DISCARD_PATIENCE, MOST_DISCARDED
+from atrium.http.relayed import Relayed
+from atrium.http.scope import FromLane, mark_lane, scope_of
 from atrium.settings.tree import Limits
 
-
-class RequestTimeout(BadRequest):
-    code = "request_timeout"
-    status = 408
+Cycle = RequestResponseCycle | Relayed
+MOST_PIPELINED = 8
 
 
 class Door(HttpToolsProtocol):
     """One client connection. A head too long or too slow, and one connection too many, are answered and closed."""
 
     limits = Limits()
+    lane: Lane | None = None
 
     def __init__(
         self,
@@ -35,6 +45,10 @@ class Door(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._too_slow: asyncio.TimerHandle | None = None
+        self._now: Cycle | None = None
+        """Whose turn it is; `cycle` is the newest, which may still wait for its turn."""
+        self._lingering: asyncio.TimerHandle | None = None
+        self._dropped = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -57,15 +71,132 @@ class Door(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._unwatch_head()
-        super().on_headers_complete()
+        parser = self.parser
+        if parser is None:
+            return
+        method = parser.get_method()
+        path, _, query = self.url.partition(b"?")
+        place = place_of(method, path) if self.lane else None
+        if self.lane is None or place is None or not self.lane.takes(place[0], olla=path.startswith(ROOT)):
+            super().on_headers_complete()
+            self._read_on()
+            return
+        http10 = parser.get_http_version() == "1.0"
+        peer = self.client[0] if self.client else ""
+        scheme = self.scheme or "http"
+        asked = Asked(method, path, query, self.headers, peer, scheme, http10, *place)
+        keep = parser.should_keep_alive()
+        relayed = Relayed(self.lane, self, asked, keep_alive=keep, expects=self.expect_100_continue)
+        waits = bool(self.cycle) and not self.cycle.response_complete
+        self.cycle = as_cycle(relayed)
+        relayed.begin()
+        if not waits:
+            self._start(relayed)
+        else:
+            self.pipeline.appendleft((as_cycle(relayed), self._application))
+            if len(self.pipeline) >= MOST_PIPELINED:
+                self.flow.pause_reading()
+
+    def on_body(self, body: bytes) -> None:
+        relayed = as_relayed(self.cycle)
+        if relayed is None:
+            super().on_body(body)
+        elif not relayed.response_complete:
+            relayed.take_body(body)
+        else:
+            self._dropped += len(body)
+            if self._dropped > MOST_DISCARDED:
+                self.transport.close()
 
     def on_message_complete(self) -> None:
         self._in_head = True
-        super().on_message_complete()
+        relayed = as_relayed(self.cycle)
+        if relayed is None:
+            super().on_message_complete()
+        elif relayed.response_complete:
+            self.transport.close()
+        else:
+            relayed.end_body()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch_head()
+        if self._lingering:
+            self._lingering.cancel()
+        waiting = [cycle for cycle, _ in self.pipeline]
+        self.pipeline.clear()
+        for cycle in (self._now, *waiting):
+            relayed = as_relayed(cycle)
+            if relayed is not None:
+                relayed.gone()
+            elif cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if relayed := as_relayed(self._now):
+            relayed.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if relayed := as_relayed(self._now):
+            relayed.resume()
+
+    # What a relayed request calls.
+
+    def answered(self, relayed: Relayed) -> None:
+        """The next request may have its turn; a client that is still sending is listened to for a while."""
+        if relayed.more_body:
+            self._lingering = self.loop.call_later(DISCARD_PATIENCE, self.transport.close)
+        self.on_response_complete()
+
+    def hand_over(self, relayed: Relayed, body: bytes) -> None:
+        """To the application, as if it had come there at once."""
+        asked = relayed.asked
+        scope = scope_of(asked, relayed.request_id)
+        mark_lane(scope, FromLane(read_lines(relayed.limits), asked.olla))
+        cycle = RequestResponseCycle(
+            scope=cast("HTTPScope", scope),
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=relayed.keep_alive and not asked.http10,
+            on_response=self.on_response_complete,
+        )
+        cycle.body, cycle.more_body = bytearray(body), False
+        cycle.message_event.set()
+        if as_relayed(self.cycle) is relayed:
+            self.cycle = cycle
+        self._start(cycle)
+
+    # Turns.
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """uvicorn calls this when a request's turn has come."""
+        self._now = cycle
+        relayed = as_relayed(cycle)
+        if relayed is None:
+            super()._start_asgi_task(cycle, app)
+        else:
+            relayed.start()
+
+    def _start(self, cycle: Cycle) -> None:
+        self._start_asgi_task(as_cycle(cycle), self._application)
+
+    @property
+    def _application(self) -> ASGI3Application:
+        return cast("ASGI3Application", self.app)  # pyright: ignore[reportUnknownMemberType] - uvicorn's own union
+
+    def _read_on(self) -> None:
+        """Reading stops only when many requests wait: while it is stopped nobody sees that the client has left."""
+        if self.pipeline and len(self.pipeline) < MOST_PIPELINED:
+            self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(BadRequest(msg.removesuffix("."), hint="Send HTTP/1.1"))
@@ -93,6 +224,15 @@ class Door(HttpToolsProtocol):
         self.transport.close()
 
 
-def door_for(limits: Limits) -> type[Door]:
+def as_cycle(one: Cycle) -> RequestResponseCycle:
+    """uvicorn looks at what both have in common."""
+    return cast("RequestResponseCycle", one)
+
+
+def as_relayed(one: object) -> Relayed | None:
+    return one if isinstance(one, Relayed) else None
+
+
+def door_for(limits: Limits, lane: Lane | None) -> type[Door]:
     """uvicorn makes protocols from a class, so the bounds are the class's."""
-    return type("BoundDoor", (Door,), {"limits": limits})
+    return type("BoundDoor", (Door,), {"limits": limits, "lane": lane})

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
+from urllib.parse import unquote
 
 from starlette.types import Scope
 
 from atrium.core.errors import Internal
+from atrium.http.asked import Asked
 from atrium.http.edge import Exchange, Headers
 
 EXCHANGE = "atrium.exchange"
 CONTROL = "atrium.control"
+LANE = "atrium.lane"
 
 
 def headers_of(scope: Scope) -> Headers:
@@ -42,3 +46,51 @@ def is_control(scope: Scope) -> bool:
 
 def mark_control(scope: Scope) -> Scope:
     return {**scope, CONTROL: True}
+
+
+def peer_of(scope: Scope) -> str:
+    """The TCP peer's address; empty on a unix socket."""
+    client = cast("tuple[str, int] | None", scope.get("client"))
+    return client[0] if client else ""
+
+
+@dataclass(frozen=True, slots=True)
+class FromLane:
+    """A request that the lane took, counted against the limits, and handed on."""
+
+    limits: Headers
+    olla: bool
+
+
+def lane_of(scope: Scope) -> FromLane | None:
+    found = scope.get(LANE)
+    return found if isinstance(found, FromLane) else None
+
+
+def is_admitted(scope: Scope) -> bool:
+    return lane_of(scope) is not None
+
+
+def mark_lane(scope: Scope, told: FromLane) -> None:
+    scope[LANE] = told
+
+
+def scope_of(asked: Asked, request_id: str) -> Scope:
+    """An ASGI scope for a request that the lane took; the gateway's prefix is off."""
+    path = asked.rest.decode("latin-1")
+    headers = [(name, value) for name, value in asked.headers if name != b"x-request-id"]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.0" if asked.http10 else "1.1",
+        "method": asked.method.decode("ascii"),
+        "scheme": asked.scheme,
+        "path": unquote(path),
+        "raw_path": asked.rest,
+        "query_string": asked.query,
+        "root_path": "",
+        "headers": [*headers, (b"x-request-id", request_id.encode("ascii"))],
+        "client": (asked.peer, 0) if asked.peer else None,
+        "server": None,
+        "state": {},
+    }

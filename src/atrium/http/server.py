@@ -11,17 +11,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atrium import __version__
 from atrium.core.errors import InvalidValue
+from atrium.decisions.client_address import read_networks
 from atrium.dialects.openai.request import RequestBounds
 from atrium.http.admission import Admission
+from atrium.http.front import Front
+from atrium.http.lane import Gateway, Lane, figures_of
+from atrium.http.limits import Limiter
 from atrium.http.middleware.cors import CrossOrigin
-from atrium.http.middleware.doors import HostCheck, Identity, SizeCheck
+from atrium.http.middleware.doors import HostCheck, Identity, RateCheck, SizeCheck
 from atrium.http.middleware.faults import Faults
 from atrium.http.middleware.record import Record
 from atrium.http.reading import BodyBounds
 from atrium.http.scope import mark_control
-from atrium.http.surfaces import admin, internal, openai
+from atrium.http.surfaces import admin, gateway_admin, internal, olla, openai, status
+from atrium.relay.roster import Roster
 from atrium.services.promises import Services
-from atrium.settings.tree import Limits, Settings
+from atrium.settings.tree import Settings
+from atrium.telemetry.gateway_metrics import GatewayCollector
 from atrium.telemetry.metrics import Metrics
 
 
@@ -34,19 +40,54 @@ class Sight:
     ready: Callable[[], bool]
 
 
-def build_app(services: Services, settings: Settings, sight: Sight) -> ASGIApp:
-    """The ASGI application: the first middleware here is the outermost."""
-    api = build_api(services, settings.limits, sight)
-    admission = Admission(services.check_key, settings.auth.required)
-    app: ASGIApp = Identity(api, admission)
-    app = SizeCheck(app, settings.limits.max_body)
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Who may come in: what both lanes ask."""
+
+    admission: Admission
+    limiter: Limiter
+
+
+def build_front(services: Services, settings: Settings, sight: Sight, roster: Roster) -> Front:
+    """The application, and the lane that shares its entrance."""
+    directory = roster.directory
+    networks = read_networks(settings.trusted_proxies)
+    entrance = Entrance(Admission(services.check_key, settings.auth.required), Limiter(settings, networks))
+    gateway = Gateway(
+        directory,
+        entrance.admission,
+        entrance.limiter,
+        HostCheck(nothing, settings.server.host),
+        services.list_models,
+        sight.metrics,
+        sight.tell,
+        lambda: frozenset(one.model for one in services.engines.running() if one.pid is not None),
+        networks,
+    )
+    sight.metrics.register(GatewayCollector(lambda: figures_of(directory)))
+    lane = Lane(gateway, settings)
+    api = build_api(services, settings, sight, lane)
+    api.include_router(gateway_admin.router(lane, roster))
+    return Front(build_app(api, settings, sight, entrance), lane)
+
+
+async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that is never asked."""
+
+
+def build_app(api: ASGIApp, settings: Settings, sight: Sight, entrance: Entrance) -> ASGIApp:
+    """The ASGI application: the last middleware here is the outermost."""
+    app: ASGIApp = Identity(api, entrance.admission)
+    app = SizeCheck(app, settings.limits.max_body, entrance.limiter.violations)
     app = HostCheck(app, settings.server.host)
+    app = RateCheck(app, entrance.limiter)
     app = Faults(app, sight.tell)
     app = CrossOrigin(app, settings.cors)
     return Record(app, sight.tell, sight.metrics)
 
 
-def build_api(services: Services, limits: Limits, sight: Sight) -> ASGIApp:
+def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) -> FastAPI:
+    limits = settings.limits
     api = FastAPI(
         title="Atrium", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False, max_body_size=None
     )
@@ -62,6 +103,8 @@ def build_api(services: Services, limits: Limits, sight: Sight) -> ASGIApp:
     )
     api.include_router(openai.router(services, bounds))
     api.include_router(internal.router(sight.metrics, sight.ready))
+    api.include_router(olla.router(lane))
+    api.include_router(status.router(lane))
     api.include_router(admin.router(services))
     for kind in (Exception, 404, 405):
         api.add_exception_handler(kind, pass_on)

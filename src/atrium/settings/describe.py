@@ -7,7 +7,8 @@ from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
-from atrium.settings.tree import AtLeast, Doc, Settings, Unit
+from atrium.settings.marks import AtLeast, Doc, Secret, Unit
+from atrium.settings.tree import Settings
 
 SIZES = (("GB", 1024**3), ("MB", 1024**2), ("KB", 1024))
 SPANS = (("h", 3600.0), ("m", 60.0), ("s", 1.0))
@@ -37,18 +38,41 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def without_secrets(value: Any) -> Any:
+    """As `plain`, with every field that is marked as a secret blotted out."""
+    if is_dataclass(value) and not isinstance(value, type):
+        hints = get_type_hints(type(value), include_extras=True)
+        told: dict[str, Any] = {}
+        for field in fields(value):
+            own = getattr(value, field.name)
+            secret = any(isinstance(mark, Secret) for mark in taken_apart(hints[field.name])[2])
+            told[field.name] = "…" if secret and own else without_secrets(own)
+        return told
+    if isinstance(value, list | tuple):
+        return [without_secrets(inner) for inner in cast("list[Any]", value)]
+    return plain(value)
+
+
 def keys(kind: type[Any], path: str = "") -> Iterator[Key]:
-    """Every key, sections before what is in them."""
+    """Every key, sections before what is in them and behind the plain keys beside them."""
     hints = get_type_hints(kind, include_extras=True)
-    for field in fields(kind):
+    for field in sorted(fields(kind), key=lambda field: section_of(taken_apart(hints[field.name])[0]) is not None):
         bare, nullable, marks = taken_apart(hints[field.name])
         own = f"{path}.{field.name}" if path else field.name
         text = next((mark.text for mark in marks if isinstance(mark, Doc)), "")
         unit = next((mark.name for mark in marks if isinstance(mark, Unit)), None)
         least = next((mark.value for mark in marks if isinstance(mark, AtLeast)), None)
         yield Key(own, bare, nullable, text, unit, least, default_of(field))
-        if isinstance(bare, type) and is_dataclass(bare):
-            yield from keys(bare, own)
+        inner = section_of(bare)
+        if inner is not None:
+            yield from keys(inner, own)
+
+
+def section_of(kind: Any) -> type[Any] | None:
+    """The dataclass whose keys stand below: of the key itself, or of each item of its list."""
+    if get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
+    return cast("type[Any]", kind) if isinstance(kind, type) and is_dataclass(kind) else None
 
 
 def taken_apart(hint: Any) -> tuple[Any, bool, list[Any]]:
@@ -106,8 +130,9 @@ def describe(kind: type[Settings]) -> str:
         "`ATRIUM_DATABASE_URL` is short for `ATRIUM_DATABASE__URL`.",
     ]
     for key in keys(kind):
-        if isinstance(key.kind, type) and is_dataclass(key.kind):
+        if section_of(key.kind) is not None:
             optional = ", null by default" if key.nullable else ""
+            optional = ", a list" if get_origin(key.kind) is tuple else optional
             lines += ["", f"## {key.path}", "", f"{key.text[:1].upper()}{key.text[1:]}{optional}.", ""]
             lines += ["| key | default | what it does |", "|---|---|---|"]
         elif "." in key.path:

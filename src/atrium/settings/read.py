@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from atrium.core.errors import ConfigError
-from atrium.settings.tree import AtLeast, Unit
+from atrium.settings.marks import AtLeast, Unit
 from atrium.settings.units import read_duration, read_size
 from atrium.settings.yaml_text import Node
 

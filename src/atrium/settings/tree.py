@@ -9,30 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from atrium.settings.gateway import Balancer, Discovery, EndpointSettings, Proxy, StickySessions
+from atrium.settings.marks import AtLeast, Doc, Duration, Size
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Marks a number that may be written with a unit."""
-
-    name: Literal["duration", "size", "share"]
-
-
-@dataclass(frozen=True, slots=True)
-class Doc:
-    """One line for `docs/configuration.md`."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class AtLeast:
-    """The smallest number allowed."""
-
-    value: float
-
-
-Duration = Annotated[float, Unit("duration"), AtLeast(0)]
-Size = Annotated[int, Unit("size"), AtLeast(0)]
 MB = 1024 * 1024
 
 
@@ -62,6 +41,10 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
+    global_per_minute: Annotated[int, Doc("requests to the whole server; 0 sets no limit")] = 1000
+    per_ip_per_minute: Annotated[int, Doc("requests from one address; 0 sets no limit")] = 100
+    burst: Annotated[int, Doc("requests that may come at once within those limits"), AtLeast(1)] = 50
+    health_per_minute: Annotated[int, Doc("requests of `/internal/health` from one address; 0 sets no limit")] = 1000
     max_body: Annotated[Size, Doc("largest request body")] = 100 * MB
     max_header: Annotated[Size, Doc("largest request head")] = MB
     header_timeout: Annotated[Duration, Doc("how long a client may take to send a request's head")] = 30.0
@@ -133,6 +116,17 @@ class Settings:
     model_aliases: Annotated[dict[str, tuple[str, ...]], Doc("other names for models: a name or a list of names")] = (
         field(default_factory=dict[str, tuple[str, ...]])
     )
+    endpoints: Annotated[tuple[EndpointSettings, ...], Doc("servers that requests are relayed to")] = ()
+    balancer: Annotated[Balancer, Doc("how one of several endpoints is chosen")] = "priority"
+    routing: Annotated[Literal["strict", "optimistic"], Doc("`optimistic` sends a model nobody listed to anybody")] = (
+        "strict"
+    )
+    proxy: Annotated[Proxy, Doc("relaying to endpoints")] = field(default_factory=Proxy)
+    discovery: Annotated[Discovery, Doc("finding out which models endpoints have")] = field(default_factory=Discovery)
+    sticky_sessions: Annotated[StickySessions, Doc("conversations that stay with an endpoint")] = field(
+        default_factory=StickySessions
+    )
+    trusted_proxies: Annotated[tuple[str, ...], Doc("addresses or networks whose `X-Forwarded-For` counts")] = ()
     limits: Annotated[Limits, Doc("bounds of every queue, body and wait")] = Limits()
     cors: Annotated[Cors, Doc("browsers of other origins")] = Cors()
     models: Annotated[ModelSettings, Doc("local models")] = ModelSettings()

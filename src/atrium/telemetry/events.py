@@ -32,6 +32,7 @@ NAMES = frozenset(
         "model.install_failed",
         "model.deleted",
         "model.damaged",
+        "endpoint.changed",
     }
 )
 SECRET = re.compile(r"lollms_[0-9a-f]{16}_[0-9a-f]{48}")

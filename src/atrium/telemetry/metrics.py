@@ -51,8 +51,16 @@ class Metrics:
             "atrium_queue_seconds", "wait for a slot", ["model"], buckets=SECONDS, registry=self._registry
         )
 
+    def register(self, collector: Collector) -> None:
+        """Let a part tell figures of its own at each scrape."""
+        self._registry.register(collector)
+
     def begun(self) -> None:
         self._in_flight.inc()
+
+    def withdrawn(self) -> None:
+        """Begun by one lane, and to be begun again by the other."""
+        self._in_flight.dec()
 
     def ended(self, surface: str, status: int, seconds: float) -> None:
         self._in_flight.dec()

@@ -20,14 +20,14 @@ class CrossOrigin:
             return
         origin = header(scope, b"origin")
         if scope["method"] == "OPTIONS" and self._cors.enabled:
-            headers = preflight_headers(self._cors, origin)
+            headers = preflight_headers(self._cors, origin, scope["path"])
             await send({"type": "http.response.start", "status": 204, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
             return
 
         async def opened(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *cors_headers(self._cors, origin)]
+                message["headers"] = [*message["headers"], *cors_headers(self._cors, origin, scope["path"])]
             await send(message)
 
         await self.app(scope, receive, opened)

@@ -6,7 +6,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atrium.core.errors import Forbidden, TooLarge
 from atrium.http.admission import Admission
-from atrium.http.scope import exchange_of, header, headers_of, is_control
+from atrium.http.edge import read_lines
+from atrium.http.limits import Limiter, Violations
+from atrium.http.scope import exchange_of, header, headers_of, is_admitted, is_control, peer_of
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
 
@@ -27,27 +29,52 @@ class HostCheck:
         self._names = LOOPBACK | {bound.lower()} if bound in LOOPBACK or bound.startswith("127.") else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._names is not None and not is_control(scope):
-            name = host_name(header(scope, b"host"))
-            if name and name not in self._names:
-                raise Forbidden(
-                    f"This server listens on loopback and does not answer to the name '{name[:100]}'",
-                    hint="Use localhost, or set server.host to an address of this machine",
-                )
+        if scope["type"] == "http" and not is_control(scope):
+            self.check(header(scope, b"host"))
+        await self.app(scope, receive, send)
+
+    def check(self, host: bytes) -> None:
+        """Raises Forbidden."""
+        if self._names is None:
+            return
+        name = host_name(host)
+        if name and name not in self._names:
+            raise Forbidden(
+                f"This server listens on loopback and does not answer to the name '{name[:100]}'",
+                hint="Use localhost, or set server.host to an address of this machine",
+            )
+
+
+class RateCheck:
+    """Takes a token before the key is looked up, so that guessing keys is limited, too."""
+
+    def __init__(self, app: ASGIApp, limiter: Limiter) -> None:
+        self.app = app
+        self._limiter = limiter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not is_control(scope):
+            exchange = exchange_of(scope)
+            if not is_admitted(scope):
+                peer = peer_of(scope)
+                address = self._limiter.address(peer, header(scope, b"x-forwarded-for"))
+                exchange.limits = read_lines(self._limiter.admit(exchange.path, address))
         await self.app(scope, receive, send)
 
 
 class SizeCheck:
     """Refuses a body by its announced length, before a byte of it is read."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, most: int, violations: Violations) -> None:
         self.app = app
         self._most = most
+        self._violations = violations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             length = header(scope, b"content-length")
             if length.isdigit() and int(length[:20]) > self._most:
+                self._violations.size += 1
                 raise TooLarge(f"The body has {length[:20].decode()} bytes; at most {self._most} are taken")
         await self.app(scope, receive, send)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atrium.core.errors import AtriumError, TooLarge
-from atrium.http.edge import error_answer
+from atrium.http.edge import Exchange, error_answer, surface_of
 from atrium.http.errors import as_atrium_error
 from atrium.http.reading import ClientGone, discard
 from atrium.http.scope import exchange_of
@@ -49,15 +49,16 @@ class Faults:
             if started:
                 exchange.broken = error.message
                 raise BrokenAnswer(error.message) from None
-            await answer(error, receive, send)
+            await answer(error, exchange, receive, send)
 
     def _report(self, request_id: str, fault: BaseException) -> None:
         trace = "".join(traceback.format_exception(fault))
         self._tell("request.failed", {"id": request_id, "error": type(fault).__name__, "trace": trace})
 
 
-async def answer(error: AtriumError, receive: Receive, send: Send) -> None:
-    status, headers, body = error_answer(error)
+async def answer(error: AtriumError, exchange: Exchange, receive: Receive, send: Send) -> None:
+    surface = "olla" if exchange.olla else surface_of(exchange.path)
+    status, headers, body = error_answer(error, surface)
     if isinstance(error, TooLarge):
         await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
         # The answer is whole for its reader now; the connection closes only when the rest of the body was dropped.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atrium.http.edge import Exchange, closing_fields, stamp_headers, surface_of, take_request_id
-from atrium.http.scope import header, is_control, set_exchange
+from atrium.http.scope import header, is_control, lane_of, set_exchange
 from atrium.telemetry.metrics import Metrics
 
 
@@ -24,6 +24,8 @@ class Record:
             return
         request_id = take_request_id(header(scope, b"x-request-id"))
         exchange = Exchange(request_id, scope["method"], scope["path"], time.monotonic(), control=is_control(scope))
+        if lane := lane_of(scope):
+            exchange.limits, exchange.olla = lane.limits, lane.olla
         set_exchange(scope, exchange)
         correlation = header(scope, b"x-correlation-id")
 

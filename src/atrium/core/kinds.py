@@ -1,0 +1,56 @@
+"""What differs between back ends, as data: how each is spelled, probed and asked for its models.
+
+Source: contract `olla.md`, sections 3.1, 4.1, 7 and 13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    name: str
+    """Canonical, as in JSON and in `X-Olla-Backend-Type`."""
+    prefixes: tuple[str, ...]
+    """Spellings in `/olla/{prefix}/…`, lower case; a configured `type` may be any of them, or the name."""
+    health: str
+    """Path of the probe unless the endpoint names its own."""
+    lists: tuple[tuple[str, str], ...]
+    """Paths of the model list with its format (`openai`, `ollama`, `lmstudio`); the next is tried after a 404."""
+    speaks_openai: bool = True
+    speaks_ollama: bool = False
+
+
+OPENAI_LIST = (("/v1/models", "openai"),)
+LMSTUDIO_LISTS = (("/api/v0/models", "lmstudio"), *OPENAI_LIST)
+
+
+def plain(name: str, health: str = "/health", *prefixes: str) -> Kind:
+    return Kind(name, prefixes or (name,), health, OPENAI_LIST)
+
+
+ALL = (
+    Kind("ollama", ("ollama",), "/", (("/api/tags", "ollama"),), speaks_ollama=True),
+    Kind("lmstudio", ("lmstudio", "lm-studio", "lm_studio"), "/v1/models", LMSTUDIO_LISTS),
+    plain("vllm"),
+    plain("openai", "/v1/models", "openai", "openai-compatible"),
+    plain("llamacpp"),
+    plain("sglang"),
+    plain("litellm"),
+    Kind("lemonade", ("lemonade",), "/api/v1/health", (("/api/v1/models", "openai"),)),
+    plain("lmdeploy"),
+    plain("vllm-mlx"),
+    plain("omlx"),
+    Kind("docker-model-runner", ("dmr",), "/engines/v1/models", (("/engines/v1/models", "openai"),)),
+    plain("atrium", "/internal/health"),
+)
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in ALL}
+PREFIXES: Mapping[str, Kind] = {prefix: kind for kind in ALL if kind.name != "atrium" for prefix in kind.prefixes}
+SPELLINGS: Mapping[str, Kind] = {**PREFIXES, **KINDS}
+"""Every way to write a type in the configuration."""
+EVERY = "proxy"
+"""The prefix that means every endpoint."""
+ANY_OPENAI = "openai"
+"""The prefix that means every endpoint which speaks OpenAI's API."""

@@ -1,0 +1,138 @@
+"""Which endpoint answers: a ranked list of candidates, and for every other endpoint the reason. Total: it never fails.
+
+Source: contract `olla.md`, sections 3.1, 5 and 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from atrium.core.endpoints import ROUTABLE, EndpointSpec, Health
+from atrium.core.errors import AtriumError, ModelNotFound, ModelUnavailable, NoEndpoint
+from atrium.core.kinds import ANY_OPENAI, EVERY, Kind
+from atrium.decisions.break_circuit import Circuit, lets_through
+
+
+class Standing(Protocol):
+    """What is known of an endpoint at this moment."""
+
+    @property
+    def spec(self) -> EndpointSpec: ...
+    @property
+    def health(self) -> Health: ...
+    @property
+    def circuit(self) -> Circuit: ...
+    @property
+    def in_flight(self) -> int: ...
+
+    def has(self, model: str) -> bool:
+        """Whether its list has this folded name."""
+        ...
+
+
+S = TypeVar("S", bound=Standing)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    prefix: str
+    """Canonical kind, or `openai` or `proxy` for many kinds."""
+    models: tuple[str, ...] = ()
+    """Folded names, any of which will do; none: any endpoint."""
+    target: str = ""
+    """The one endpoint that must answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Generic[S]):
+    ranked: tuple[S, ...]
+    passed: tuple[tuple[str, str], ...]
+    """Name of each endpoint that was passed over, with the reason."""
+
+
+def qualifies(kind: Kind, prefix: str) -> bool:
+    """A prefix is a border: only `openai` and `proxy` mean several kinds."""
+    return prefix == EVERY or kind.name == prefix or (prefix == ANY_OPENAI and kind.speaks_openai)
+
+
+def choose_endpoint(
+    wanted: Wanted, standings: Sequence[S], balancer: str, turn: int, now: float, *, anyone: bool = False
+) -> Choice[S]:
+    """`turn` counts the requests of this prefix and model; `anyone` overlooks who lists the model."""
+    fit: list[S] = []
+    rested: list[S] = []
+    passed: list[tuple[str, str]] = []
+    for one in standings:
+        reason = unfit(one, wanted, anyone=anyone)
+        if reason:
+            passed.append((one.spec.name, reason))
+        elif lets_through(one.circuit, now):
+            fit.append(one)
+        else:
+            rested.append(one)
+    if fit:
+        passed += [(one.spec.name, "its circuit is open") for one in rested]
+        return Choice(tuple(ranked(fit, balancer, turn)), tuple(passed))
+    # With nobody else left its true error serves the caller better than an invented one.
+    return Choice(tuple(ranked(rested, balancer, turn)), tuple(passed))
+
+
+def unfit(one: Standing, wanted: Wanted, *, anyone: bool) -> str:
+    if not qualifies(one.spec.kind, wanted.prefix):
+        return f"it is of type {one.spec.kind.name}"
+    if wanted.target and one.spec.name != wanted.target:
+        return "another endpoint was named"
+    if one.health not in ROUTABLE:
+        return f"it is {one.health.value}"
+    if wanted.models and not anyone and not any(one.has(model) for model in wanted.models):
+        return "it does not list the model"
+    return ""
+
+
+def ranked(fit: Sequence[S], balancer: str, turn: int) -> list[S]:
+    if len(fit) <= 1:
+        return list(fit)
+    turned = by_turn(fit, turn)
+    if balancer == "round-robin":
+        return turned
+    if balancer == "least-connections":
+        return sorted(turned, key=lambda one: one.in_flight)
+    groups = sorted({(one.spec.priority, one.health is Health.HEALTHY) for one in fit}, reverse=True)
+    if len(groups) == 1:
+        return turned
+    ordered: list[S] = []
+    for priority, healthy in groups:
+        own = [one for one in fit if (one.spec.priority, one.health is Health.HEALTHY) == (priority, healthy)]
+        ordered += by_turn(own, turn)
+    return ordered
+
+
+def by_turn(fit: Sequence[S], turn: int) -> list[S]:
+    """Whose turn it is, first, as often as its weight says; the others behind it in order."""
+    weights = [one.spec.weight for one in fit]
+    place = turn % sum(weights)
+    for index, weight in enumerate(weights):
+        if place < weight:
+            return [*fit[index:], *fit[:index]]
+        place -= weight
+    return list(fit)
+
+
+def nobody(wanted: Wanted, standings: Sequence[Standing], *, model: str, known: bool, retry: float) -> AtriumError:
+    """Why no endpoint could be chosen. `known`: some qualifying endpoint has listed the model."""
+    of_kind = [one for one in standings if qualifies(one.spec.kind, wanted.prefix)]
+    word = "configured" if wanted.prefix == EVERY else wanted.prefix
+    if not any(one.health in ROUTABLE for one in of_kind):
+        return NoEndpoint(
+            f"No {word} endpoint is up", hint="GET /internal/status tells which there are", retry_after=retry
+        )
+    if wanted.target:
+        return NoEndpoint(f"No healthy endpoint is named '{wanted.target[:100]}'", retry_after=retry)
+    if known:
+        return ModelUnavailable(
+            f"Model '{model[:200]}' is known, but only on endpoints that are down now", param="model", retry_after=retry
+        )
+    hint = "GET /olla/models lists the names"
+    return ModelNotFound(f"Model '{model[:200]}' is not served by any {word} endpoint", hint=hint, param="model")

@@ -1,0 +1,1 @@
+"""Model lists of the formats that endpoints speak: read into our words, and written from them."""

@@ -1,0 +1,1 @@
+"""The gateway's own pages: errors, model listings, status documents."""

@@ -1,0 +1,147 @@
+"""Looking into a request's body just far enough to route it: which model, and whether a stream is wanted.
+
+What a partial decoder would let pass is refused here, since an endpoint might read it differently: a field that stands
+twice, nesting that has no end, bytes that are not UTF-8.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import msgspec
+import orjson
+
+from atrium.core.errors import InvalidJson, InvalidValue
+
+DEEPEST = 200
+TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]', re.DOTALL)
+KEYS = ("model", "stream", "name", "source")
+BOUNDARY = re.compile(rb'boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+FORM_MODEL = re.compile(rb'\r\ncontent-disposition:[^\r\n]*[; ]name="?model"?(?:;[^\r\n]*)?\r\n', re.IGNORECASE)
+LONGEST_MODEL = 500
+
+
+class Body(msgspec.Struct):
+    model: msgspec.Raw = msgspec.Raw()
+    stream: msgspec.Raw = msgspec.Raw()
+    name: msgspec.Raw = msgspec.Raw()
+    source: msgspec.Raw = msgspec.Raw()
+
+
+DECODER = msgspec.json.Decoder(Body)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    model: str = ""
+    """Empty when the body names none."""
+    stream: bool | None = None
+    field: str = "model"
+    """The field that named the model."""
+
+
+def peek_json(body: bytes, *, management: bool = False) -> Call:
+    """`management`: Ollama's routes also name a model as `name` or `source`. Raises InvalidJson, InvalidValue."""
+    try:
+        call = DECODER.decode(body)
+        if not body.isascii():
+            body.decode()
+    except msgspec.ValidationError:
+        return Call() if is_json(body) else invalid(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as bad:
+        raise InvalidJson(f"The body is not a JSON object: {str(bad)[:200]}") from None
+    if body.count(b"{") + body.count(b"[") > DEEPEST or body.count(b'"model"') > 1 or b"\\u00" in body:
+        check_whole(body)
+    for field in ("model", "name", "source") if management else ("model",):
+        raw = bytes(getattr(call, field))
+        if raw and raw != b"null":
+            return Call(read_name(raw, field), read_flag(bytes(call.stream)), field)
+    return Call("", read_flag(bytes(call.stream)))
+
+
+def is_json(body: bytes) -> bool:
+    """Whether a body that is no object is JSON at all; what is in it is the endpoint's to judge."""
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def invalid(body: bytes) -> Call:
+    raise InvalidJson(f"The body of {len(body)} bytes is not JSON")
+
+
+def read_name(raw: bytes, field: str) -> str:
+    name = orjson.loads(raw) if raw[:1] == b'"' else None
+    if not isinstance(name, str) or len(name) > LONGEST_MODEL:
+        raise InvalidValue(f"'{field}' must be a text of at most {LONGEST_MODEL} characters", param=field)
+    return name
+
+
+def read_flag(raw: bytes) -> bool | None:
+    return True if raw == b"true" else False if raw == b"false" else None
+
+
+def check_whole(body: bytes) -> None:
+    """Raises InvalidJson for a routing field that stands twice, and for nesting that is too deep."""
+    seen: set[str] = set()
+    for key, _, _ in top_level(body):
+        if key in KEYS and key in seen:
+            raise InvalidJson(f"'{key}' stands twice in the body", param=key)
+        seen.add(key)
+
+
+def top_level(body: bytes) -> list[tuple[str, int, int]]:
+    """Keys of the outermost object, with where the value of each begins and ends. Raises InvalidJson when too deep."""
+    found: list[tuple[str, int, int]] = []
+    depth, key, start = 0, "", -1
+    last = b""
+    for match in TOKEN.finditer(body):
+        token = match[0]
+        if depth == 1 and token in (b",", b"}") and start >= 0:
+            found.append((key, *trimmed(body, start, match.start())))
+            start = -1
+        if token in (b"{", b"["):
+            depth += 1
+            if depth > DEEPEST:
+                raise InvalidJson(f"The body is nested deeper than {DEEPEST} levels")
+        elif token in (b"}", b"]"):
+            depth -= 1
+        elif token == b":" and depth == 1 and start < 0:
+            key, start = str(orjson.loads(last)), match.end()
+        last = token
+    return found
+
+
+def trimmed(body: bytes, start: int, end: int) -> tuple[int, int]:
+    value = body[start:end]
+    return start + len(value) - len(value.lstrip()), end - (len(value) - len(value.rstrip()))
+
+
+def with_model(body: bytes, field: str, model: str) -> bytes:
+    """The same bytes with another name for the model."""
+    for key, start, end in top_level(body):
+        if key == field:
+            return body[:start] + orjson.dumps(model) + body[end:]
+    return body
+
+
+def peek_form(body: bytes, content_type: bytes) -> Call:
+    """The form field `model`. Raises InvalidValue when there are two of them."""
+    boundary = BOUNDARY.search(content_type)
+    if boundary is None:
+        return Call()
+    border = b"\r\n--" + (boundary[1] or boundary[2])
+    whole = b"\r\n" + body
+    names: list[bytes] = []
+    for part in whole.split(border)[1:]:
+        head, _, value = part.partition(b"\r\n\r\n")
+        if FORM_MODEL.search(head + b"\r\n"):
+            names.append(value)
+    if len(names) > 1:
+        raise InvalidValue("'model' stands twice in the form", param="model")
+    if not names or len(names[0]) > LONGEST_MODEL:
+        return Call()
+    return Call(names[0].decode("utf-8", "replace").strip())

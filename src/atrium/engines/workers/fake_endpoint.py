@@ -1,0 +1,322 @@
+"""A fake endpoint for tests and trials: speaks OpenAI's and Ollama's wire, and misbehaves when a request asks it to.
+
+    python -m atrium.engines.workers.fake_endpoint --port 9700 --kind ollama --models llama3.2:3b,phi3
+
+A request's `X-Fake` header names what goes wrong, or how it is paced: `status=503`, `pace=20ms`, `chunks=50`,
+`slow=50ms`, `hang` (no response head), `hang-head` (half of one), `hang-body`, `reset`, `close`, `half` (of a chunk),
+`short` (less than its content-length), `long` (more), `big-head`, `endless`, `garbage`, `redirect`,
+`silent-close` (after the answer), `interim`, `trailers`, `old` (HTTP/1.0). What it was sent comes back under `/echo`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import signal
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import httptools
+import orjson
+
+MOST_REQUEST = 256 * 1024 * 1024
+ENDLESS = b"x" * 16384
+CREATED = 1767225600
+
+
+@dataclass(slots=True)
+class Request:
+    method: str = ""
+    url: bytes = b""
+    headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    body: bytes = b""
+    whole: bool = False
+
+    def header(self, name: str) -> str:
+        return next((value for own, value in self.headers if own == name), "")
+
+    @property
+    def faults(self) -> dict[str, str]:
+        pairs = (word.strip().partition("=") for word in self.header("x-fake").split(",") if word.strip())
+        return {name: value for name, _, value in pairs}
+
+
+class Reader:
+    """httptools' callbacks, for one request after the other."""
+
+    def __init__(self) -> None:
+        self.request = Request()
+        self.parser = httptools.HttpRequestParser(self)
+
+    def on_url(self, url: bytes) -> None:
+        self.request.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.request.headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
+
+    def on_body(self, body: bytes) -> None:
+        self.request.body += body
+
+    def on_message_complete(self) -> None:
+        self.request.method = self.parser.get_method().decode()
+        self.request.whole = True
+
+
+class FakeEndpoint:
+    def __init__(self, kind: str, models: list[str]) -> None:
+        self.kind = kind
+        self.models = models
+        self.asked = 0
+        self.in_flight = 0
+        self.cancelled = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, request after request."""
+        try:
+            while (request := await read_request(reader)) is not None:
+                self.in_flight += 1
+                try:
+                    goes_on = await Answering(self, request, writer).run()
+                finally:
+                    self.in_flight -= 1
+                if not goes_on:
+                    return
+        except (ConnectionError, httptools.HttpParserError):
+            self.cancelled += 1
+        finally:
+            writer.close()
+
+
+async def read_request(reader: asyncio.StreamReader) -> Request | None:
+    parsing = Reader()
+    while not parsing.request.whole:
+        data = await reader.read(65536)
+        if not data:
+            return None
+        parsing.parser.feed_data(data)
+    return parsing.request
+
+
+class Answering:
+    def __init__(self, endpoint: FakeEndpoint, request: Request, writer: asyncio.StreamWriter) -> None:
+        self.endpoint = endpoint
+        self.request = request
+        self.writer = writer
+        self.faults = request.faults
+
+    async def run(self) -> bool:
+        """False ends the connection."""
+        path = self.request.url.partition(b"?")[0].decode("latin-1")
+        if broken := next((name for name in BREAKS if name in self.faults), ""):
+            await BREAKS[broken](self)
+            return False
+        if "status" in self.faults:
+            status = int(self.faults["status"])
+            await self.send(orjson.dumps({"error": {"message": f"fake {status}", "code": "fake"}}), status=status)
+        elif path in ("/", "/health", "/api/version"):
+            await self.send(b"Ollama is running" if path == "/" else b'{"version":"0.0.0","status":"ok"}')
+        elif path.endswith("/api/tags"):
+            await self.send(orjson.dumps({"models": [self.tag(name) for name in self.endpoint.models]}))
+        elif path.endswith("/api/ps"):
+            await self.send(orjson.dumps({"models": [self.tag(name) for name in self.endpoint.models[:1]]}))
+        elif path.endswith("/models"):
+            data = [{"id": n, "object": "model", "created": CREATED, "owned_by": "fake"} for n in self.endpoint.models]
+            await self.send(orjson.dumps({"object": "list", "data": data}))
+        elif path == "/counts":
+            told = {"asked": self.endpoint.asked, "in_flight": self.endpoint.in_flight - 1}
+            await self.send(orjson.dumps(told | {"cancelled": self.endpoint.cancelled}))
+        elif path == "/echo" or self.request.method in ("PUT", "DELETE", "PATCH"):
+            await self.send(orjson.dumps(self.told()))
+        else:
+            self.endpoint.asked += 1
+            await self.answer(path)
+        return "silent-close" not in self.faults
+
+    def tag(self, name: str) -> dict[str, Any]:
+        details = {"format": "gguf", "family": "fake", "parameter_size": "1B", "quantization_level": "Q4_0"}
+        moment = "2026-01-01T00:00:00.123456789Z"
+        return {
+            "name": name,
+            "model": name,
+            "modified_at": moment,
+            "size": 1000,
+            "digest": "0" * 64,
+            "details": details,
+        }
+
+    def told(self) -> dict[str, Any]:
+        body = self.request.body.decode("utf-8", "replace")
+        url = self.request.url.decode("latin-1")
+        return {"method": self.request.method, "url": url, "headers": self.request.headers, "body": body}
+
+    async def answer(self, path: str) -> None:
+        asked: dict[str, Any] = {}
+        if self.request.body[:1] == b"{":
+            asked = orjson.loads(self.request.body)
+        ollama = path.startswith("/api/")
+        words = [f"word{i} " for i in range(int(self.faults.get("chunks", "5")))]
+        if asked.get("stream", ollama):
+            await self.stream(words, ollama=ollama, model=str(asked.get("model", "")))
+        elif "embed" in path:
+            data = [{"object": "embedding", "index": 0, "embedding": [0.6, 0.8]}]
+            usage = {"prompt_tokens": 2, "total_tokens": 2}
+            await self.send(orjson.dumps({"object": "list", "data": data, "model": asked.get("model"), "usage": usage}))
+        elif ollama:
+            await self.send(orjson.dumps(last_line(str(asked.get("model")), "".join(words), len(words))))
+        else:
+            await self.send(orjson.dumps(completion(str(asked.get("model")), "".join(words), len(words))))
+
+    async def stream(self, words: list[str], *, ollama: bool, model: str) -> None:
+        kind = "application/x-ndjson" if ollama else "text/event-stream"
+        self.head(200, f"content-type: {kind}\r\ntransfer-encoding: chunked\r\n")
+        pace = float(self.faults.get("pace", "0ms").removesuffix("ms")) / 1000
+        for word in words:
+            line = orjson.dumps(ollama_line(model, word) if ollama else delta(model, word))
+            self.chunk(line + b"\n" if ollama else b"data: " + line + b"\n\n")
+            await self.writer.drain()
+            if pace:
+                await asyncio.sleep(pace)
+        if ollama:
+            self.chunk(orjson.dumps(last_line(model, "", len(words))) + b"\n")
+        else:
+            self.chunk(b"data: [DONE]\n\n")
+        self.writer.write(b"0\r\n" + (b"X-Own: 1\r\n" if "trailers" in self.faults else b"") + b"\r\n")
+        await self.writer.drain()
+
+    async def send(self, body: bytes, *, status: int = 200) -> None:
+        """With a head that differs from answer to answer, as real ones do."""
+        extra = "retry-after: 7\r\n" if status == 429 else ""
+        if "interim" in self.faults:
+            self.writer.write(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n")
+        if "slow" in self.faults:
+            await asyncio.sleep(float(self.faults["slow"].removesuffix("ms")) / 1000)
+        head_only = self.request.method == "HEAD"
+        self.head(status, f"content-type: application/json\r\ncontent-length: {len(body)}\r\n{extra}")
+        self.writer.write(b"" if head_only else body)
+        await self.writer.drain()
+
+    def head(self, status: int, lines: str) -> None:
+        number = next(NUMBERS)
+        version = "1.0" if "old" in self.faults else "1.1"
+        own = f"HTTP/{version} {status} Fine\r\nx-number: {number}\r\nset-cookie: a=b\r\nx-olla-endpoint: liar\r\n"
+        self.writer.write(f"{own}connection: x-hop, keep-alive\r\nx-hop: 1\r\n{lines}\r\n".encode())
+
+    def chunk(self, data: bytes) -> None:
+        self.writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    # What can go wrong.
+
+    async def hang(self) -> None:
+        await asyncio.Event().wait()
+
+    async def hang_head(self) -> None:
+        self.writer.write(b"HTTP/1.1 200 OK\r\ncontent-ty")
+        await asyncio.Event().wait()
+
+    async def hang_body(self) -> None:
+        self.head(200, "transfer-encoding: chunked\r\n")
+        self.chunk(b"data: one\n\n")
+        await asyncio.Event().wait()
+
+    async def reset(self) -> None:
+        self.writer.transport.abort()
+
+    async def close(self) -> None:
+        self.writer.close()
+
+    async def half(self) -> None:
+        self.head(200, "content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n")
+        self.chunk(b"data: one\n\n")
+        self.writer.write(b"20\r\ndata: tw")
+        await self.writer.drain()
+
+    async def short(self) -> None:
+        self.head(200, "content-length: 100\r\n")
+        self.writer.write(b"only this")
+        await self.writer.drain()
+
+    async def long(self) -> None:
+        self.head(200, "content-length: 4\r\n")
+        self.writer.write(b"fourHTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nstolen")
+        await self.writer.drain()
+
+    async def big_head(self) -> None:
+        self.writer.write(b"HTTP/1.1 200 OK\r\n" + b"".join(b"x-%d: %b\r\n" % (i, b"y" * 1000) for i in range(1024)))
+        self.writer.write(b"content-length: 0\r\n\r\n")
+        await self.writer.drain()
+
+    async def endless(self) -> None:
+        self.head(200, "transfer-encoding: chunked\r\n")
+        while True:
+            self.chunk(ENDLESS)
+            await self.writer.drain()
+
+    async def garbage(self) -> None:
+        self.writer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n")
+        await self.writer.drain()
+
+    async def redirect(self) -> None:
+        self.head(302, "location: http://127.0.0.1:1/elsewhere\r\ncontent-length: 0\r\n")
+        await self.writer.drain()
+
+
+BREAKS = {
+    "hang": Answering.hang,
+    "hang-head": Answering.hang_head,
+    "hang-body": Answering.hang_body,
+    "reset": Answering.reset,
+    "close": Answering.close,
+    "half": Answering.half,
+    "short": Answering.short,
+    "long": Answering.long,
+    "big-head": Answering.big_head,
+    "endless": Answering.endless,
+    "garbage": Answering.garbage,
+    "redirect": Answering.redirect,
+}
+NUMBERS = itertools.count(1)
+
+
+def completion(model: str, text: str, tokens: int) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 3, "completion_tokens": tokens, "total_tokens": 3 + tokens}
+    shown = {"id": "chatcmpl-fake", "object": "chat.completion", "created": CREATED, "model": model}
+    return {**shown, "choices": [choice], "usage": usage}
+
+
+def delta(model: str, word: str) -> dict[str, Any]:
+    choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
+    shown = {"id": "chatcmpl-fake", "object": "chat.completion.chunk", "created": CREATED, "model": model}
+    return {**shown, "choices": [choice]}
+
+
+def ollama_line(model: str, word: str) -> dict[str, Any]:
+    message = {"role": "assistant", "content": word}
+    return {"model": model, "created_at": "2026-01-01T00:00:00Z", "message": message, "done": False}
+
+
+def last_line(model: str, text: str, tokens: int) -> dict[str, Any]:
+    return {**ollama_line(model, text), "done": True, "prompt_eval_count": 3, "eval_count": tokens}
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(prog="fake_endpoint")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--kind", default="openai")
+    parser.add_argument("--models", default="m1")
+    told = parser.parse_args()
+    endpoint = FakeEndpoint(told.kind, told.models.split(","))
+    server = await asyncio.start_server(endpoint.serve, "127.0.0.1", told.port, limit=MOST_REQUEST, backlog=1024)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    stopped = asyncio.Event()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(one, stopped.set)
+    await stopped.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,83 @@
+"""A request on the lane as its head tells it, and where it is to go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atrium.core.kinds import ANY_OPENAI
+from atrium.decisions.allow import Area
+from atrium.decisions.relayed_path import ROOT, split_prefix
+from atrium.http.edge import Headers, surface_of
+
+MANAGEMENT = frozenset({b"/api/pull", b"/api/push", b"/api/create", b"/api/copy", b"/api/delete"})
+"""Ollama's routes that change what an endpoint has."""
+NAMED = MANAGEMENT | {b"/api/show"}
+"""Ollama's routes that may name the model by other fields."""
+BLOBS = b"/api/blobs/"
+TARGETED = frozenset({b"/api/pull", b"/api/create"})
+LISTS = frozenset({b"/v1/models", b"/v1/models/"})
+OPENAI_PATHS = (b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/v1/responses", b"/v1/rerank")
+OPENAI_FAMILIES = (b"/v1/audio/", b"/v1/images/", b"/v1/moderations")
+OLLAMA_PATHS = frozenset({b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings", b"/api/show"})
+LOCAL_PATHS = frozenset({b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"})
+"""What the built-in engine answers."""
+
+
+@dataclass(slots=True)
+class Asked:
+    method: bytes
+    path: bytes
+    """As it came, with nothing decoded and no query."""
+    query: bytes
+    headers: Headers
+    peer: str
+    scheme: str
+    http10: bool
+    prefix: str
+    """Kinds of endpoints that qualify: a canonical kind, `openai` or `proxy`."""
+    rest: bytes
+    """The path behind the prefix."""
+
+    def header(self, name: bytes) -> bytes:
+        for own, value in self.headers:
+            if own == name:
+                return value
+        return b""
+
+    @property
+    def olla(self) -> bool:
+        return self.path.startswith(ROOT)
+
+    @property
+    def surface(self) -> str:
+        return surface_of(self.path.decode("latin-1"))
+
+    @property
+    def area(self) -> Area:
+        changes = self.method in (b"POST", b"DELETE") and (self.rest in MANAGEMENT or self.rest.startswith(BLOBS))
+        return Area.ADMIN if changes else Area.USE
+
+    @property
+    def may_be_local(self) -> bool:
+        return self.rest in LOCAL_PATHS and self.prefix in (ANY_OPENAI, "proxy")
+
+
+def place_of(method: bytes, path: bytes) -> tuple[str, bytes] | None:
+    """Prefix and rest of a path that is relayed; None for one that Atrium answers itself."""
+    if path.startswith(ROOT):
+        found = split_prefix(path)
+        return None if found is None or method == b"OPTIONS" or is_page(method, found[0], found[1]) else found
+    if method != b"POST":
+        return None
+    if path.startswith(OPENAI_FAMILIES) or path in OPENAI_PATHS:
+        return ANY_OPENAI, path
+    return ("ollama", path) if path in OLLAMA_PATHS else None
+
+
+def is_page(method: bytes, prefix: str, rest: bytes) -> bool:
+    """Pages that one endpoint alone cannot answer, with every method, so that a wrong one is told so."""
+    if rest in LISTS or (rest.startswith(b"/v1/models/") and method in (b"GET", b"HEAD")):
+        return True
+    if prefix == "ollama":
+        return rest in (b"/api/tags", b"/api/ps")
+    return prefix == "lmstudio" and rest in (b"/api/v1/models", b"/api/v0/models")

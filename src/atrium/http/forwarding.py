@@ -1,0 +1,292 @@
+"""Where a relayed request goes: the choice, the tries, the wait, and the endpoint's answer as it comes.
+
+Source: contract `olla.md`, sections 5 and 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from atrium.core.answers import Usage
+from atrium.core.errors import AtriumError, Disconnected, NotSent, QueueFull, Unreachable, UpstreamTimeout
+from atrium.decisions.break_circuit import Outcome, outcome_of
+from atrium.decisions.choose_endpoint import Choice, Wanted
+from atrium.decisions.pass_headers import ResponseHead
+from atrium.dialects.peek import Call, with_model
+from atrium.dialects.usage_tail import usage_of
+from atrium.http.lane import Lane
+from atrium.http.lines import Relaying, onward_head, relayed_lines
+from atrium.http.parties import Client
+from atrium.http.upstream_error import UpstreamError
+from atrium.relay.directory import Endpoint
+from atrium.relay.tally import Took
+from atrium.relay.upstream import Upstream
+
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+TAIL = 4096
+
+
+class Forwarding:
+    """One request's way to an endpoint. A `Sink` of the endpoint's connection."""
+
+    def __init__(self, lane: Lane, request: Client, call: Call) -> None:
+        self.lane = lane
+        self.request = request
+        self.asked = request.asked
+        self.model = call.model
+        """As it was asked for."""
+        self.ran = call.model
+        """As it was sent."""
+        self.routing: tuple[bytes, bytes, bytes] | None = None
+        """Strategy, decision and reason, when a model was named."""
+        self.sticky = b""
+        """Lines that tell of the session, where sessions are kept."""
+        self.choice: Choice[Endpoint] | None = None
+        self.endpoint: Endpoint | None = None
+        self.tries: list[tuple[str, str, float]] = []
+        """Endpoint, how it went, seconds."""
+        self.waited = 0.0
+        self.usage = Usage()
+        self._call = call
+        self._ranked: list[Endpoint] = []
+        self._upstream: Upstream | None = None
+        self._leased_at = 0.0
+        self._heard = 0.0
+        self._answered = False
+        self._paused = False
+        self._task: asyncio.Task[None] | None = None
+        self._rewritten: UpstreamError | None = None
+        self._tail = b""
+        """The end of the answer, where usage stands."""
+
+    # Choosing.
+
+    def choose(self, wanted: Wanted, *, again: bool) -> None:
+        lane = self.lane
+        self.choice = choice = lane.choose(wanted)
+        self._ranked = list(choice.ranked)
+        if self._ranked:
+            self._try_next()
+        elif self.asked.may_be_local and (lane.has_local(self.model) if self.model else lane.has_default()):
+            self.request.hand_over()
+        elif again and wanted.models and not lane.known(wanted) and lane.may_refresh(wanted):
+            self._do(self._refreshed(wanted))
+        elif not self.asked.olla and not lane.known(wanted):
+            # Nobody who is remote knows the name: the application says so in its own words.
+            self.request.hand_over()
+        else:
+            error = lane.nobody(wanted, self.model)
+            reason = b"model_unavailable" if lane.known(wanted) else b"model_not_found"
+            self._tell_routing(b"rejected", reason)
+            raise error
+
+    async def _refreshed(self, wanted: Wanted) -> None:
+        await self.lane.refresh(wanted)
+        self._task = None
+        self.choose(wanted, again=False)
+
+    def _tell_routing(self, decision: bytes, reason: bytes) -> None:
+        if self.model:
+            alias = self.model in self.lane.settings.model_aliases
+            strategy = b"alias" if alias else self.lane.settings.routing.encode()
+            self.routing = (strategy, decision, reason)
+
+    def _try_next(self) -> None:
+        """Lease the best candidate that is left, or wait for one that is busy with all it may have."""
+        if not self._ranked:
+            raise Unreachable("No endpoint that could answer accepts a connection")
+        free = next((one for one in self._ranked if not one.full), None)
+        endpoint = free or self._ranked[0]
+        self._ranked.remove(endpoint)
+        if free is None:
+            self._wait_for(endpoint)
+        else:
+            self._lease(endpoint)
+
+    def _wait_for(self, endpoint: Endpoint) -> None:
+        if len(endpoint.waiting) >= self.lane.proxy.queue:
+            raise QueueFull(f"{len(endpoint.waiting)} requests wait for '{endpoint.spec.name}' already", retry_after=1)
+        self._do(self._queued(endpoint))
+
+    async def _queued(self, endpoint: Endpoint) -> None:
+        turn = asyncio.Event()
+        endpoint.waiting.append(turn.set)
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self.lane.proxy.queue_timeout):
+                await turn.wait()
+        except TimeoutError:
+            raise QueueFull(f"'{endpoint.spec.name}' was busy for {time.monotonic() - began:.0f} s") from None
+        finally:
+            if not turn.is_set():
+                endpoint.waiting.remove(turn.set)
+        self.waited = time.monotonic() - began
+        self._task = None
+        self._lease(endpoint)
+
+    def _lease(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._leased_at = time.monotonic()
+        endpoint.lease(self._leased_at)
+        upstream = endpoint.pool.take()
+        if upstream is not None:
+            self._send(endpoint, upstream)
+        else:
+            self._do(self._connect(endpoint))
+
+    async def _connect(self, endpoint: Endpoint) -> None:
+        try:
+            upstream = await endpoint.pool.connect()
+        except NotSent as refused:
+            self.lane.directory.refused(endpoint)
+            self._give_back(Outcome.NEITHER, refused.message)
+            self._task = None
+            self._try_next()
+            return
+        self._task = None
+        self._send(endpoint, upstream)
+
+    def _send(self, endpoint: Endpoint, upstream: Upstream) -> None:
+        body = self._as_sent(endpoint)
+        found = endpoint.has(self.ran.casefold()) if self.model else True
+        self._tell_routing(b"routed" if found else b"fallback", b"model_found" if found else b"model_not_found")
+        self._upstream = upstream
+        self._heard = time.monotonic()
+        head = onward_head(self.request, endpoint, len(body), trusted=self.lane.trusts(self.asked.peer))
+        upstream.send(self, head, body, head_only=self.asked.method == b"HEAD")
+        if self._paused:
+            upstream.pause()
+
+    def _as_sent(self, endpoint: Endpoint) -> bytes:
+        """The body as it came, but for the name of a model that was asked for by an alias."""
+        self.ran = self.model
+        if self.model and self.model in self.lane.settings.model_aliases:
+            names = self.lane.names_of(self.model)
+            self.ran = next((endpoint.name_of(name) for name in names if endpoint.has(name)), self.model)
+            if self.ran != self.model and not self.asked.header(b"content-type").startswith(b"multipart"):
+                return with_model(self.request.body, self._call.field, self.ran)
+        return self.request.body
+
+    # The endpoint's side: what its connection calls.
+
+    def on_head(self, head: ResponseHead) -> None:
+        endpoint = self.endpoint
+        self._heard = time.monotonic()
+        if endpoint is None:
+            return
+        if head.status in self.lane.proxy.retry_status and self._ranked:
+            self.drop(outcome_of(head.status), f"it answered {head.status}")
+            self.guarded(self._try_next)
+            return
+        self._answered = True
+        self.request.status = head.status
+        if head.status >= 400 and not self.asked.olla:
+            self._rewritten = UpstreamError(head)
+            return
+        self.request.open(
+            head.status,
+            relayed_lines(self.request, self, self.lane.settings.cors, Relaying(endpoint, head)),
+            head.length,
+        )
+
+    def on_piece(self, data: bytes) -> None:
+        self._heard = time.monotonic()
+        if self._rewritten is not None:
+            self._rewritten.piece(data)
+            return
+        self._tail = data[-TAIL:] if len(data) >= TAIL else (self._tail + data)[-TAIL:]
+        if self.request.writer is not None:
+            self.request.writer.piece(data)
+
+    def on_end(self) -> None:
+        self._upstream = None
+        status = self.request.status
+        self._give_back(outcome_of(status), f"it answered {status}")
+        if self._rewritten is not None:
+            self.request.refuse(self._rewritten.error())
+        else:
+            self.request.finish()
+
+    def on_broken(self, error: AtriumError) -> None:
+        self._upstream = None
+        self._give_back(Outcome.FAILURE, error.message)
+        if self._answered and self._rewritten is None:
+            self.request.break_off(error.message)
+        elif isinstance(error, Disconnected) and self.asked.method in IDEMPOTENT and self._ranked:
+            self.guarded(self._try_next)
+        else:
+            self.request.refuse(error)
+
+    # From outside.
+
+    def look(self, now: float) -> None:
+        """Called about once a second: is the endpoint, or a client that does not read, silent for too long?"""
+        if self._upstream is None:
+            return
+        proxy = self.lane.proxy
+        silent = now - self._heard
+        if not self._answered and silent > proxy.header_timeout:
+            self.drop(Outcome.FAILURE, "it gave no response head in time")
+            self.request.refuse(UpstreamTimeout(f"The endpoint gave no answer within {proxy.header_timeout:g} s"))
+        elif self._answered and silent > proxy.idle_timeout:
+            self.drop(Outcome.NEITHER if self._paused else Outcome.FAILURE, "it was silent for too long")
+            why = "The client did not read" if self._paused else "The endpoint was silent for too long"
+            self.request.break_off(why)
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+        self._paused = True
+        if self._upstream:
+            self._upstream.pause()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._heard = time.monotonic()
+        if self._upstream:
+            self._upstream.resume()
+
+    def drop(self, outcome: Outcome, how: str = "the client left") -> None:
+        """Give up what is under way at an endpoint."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self._upstream is not None:
+            self._upstream.abort()
+            self._upstream = None
+        self._give_back(outcome, how)
+
+    def _give_back(self, outcome: Outcome, how: str) -> None:
+        """The lease, once."""
+        endpoint, self.endpoint = self.endpoint, None
+        if endpoint is None:
+            return
+        now = time.monotonic()
+        took = now - self._leased_at
+        self.tries.append((endpoint.spec.name, how, took))
+        endpoint.give_back(outcome, now)
+        size = self.request.sent
+        failed = outcome is Outcome.FAILURE or (self._answered and self.request.status >= 500)
+        endpoint.tally.note(Took(took, size, failed, time.time()))
+
+    def read_usage(self) -> None:
+        self.usage = usage_of(self._tail) or self.usage
+        self._tail = b""
+
+    def guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as fault:  # noqa: BLE001 - a request's root: its caller is told something
+            self.request.failed(fault)
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.create_task(self._minded(work))
+
+    async def _minded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as fault:  # noqa: BLE001 - a task's root: its caller is told something
+            self._task = None
+            self.request.failed(fault)

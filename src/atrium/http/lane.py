@@ -1,0 +1,255 @@
+"""What all relayed requests share: the directory, admission, limits, time, and the book of what happened to each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from atrium.core.endpoints import Health
+from atrium.core.errors import ModelNotFound
+from atrium.core.models import Ability
+from atrium.decisions.choose_endpoint import Choice, Wanted, choose_endpoint, nobody
+from atrium.decisions.client_address import Network, is_trusted
+from atrium.http.admission import Admission
+from atrium.http.asked import Asked
+from atrium.http.edge import closing_fields, surface_of
+from atrium.http.limits import Limiter
+from atrium.http.middleware.doors import HostCheck
+from atrium.http.parties import Client
+from atrium.relay.directory import Directory, Endpoint
+from atrium.relay.discover import refresh
+from atrium.relay.sessions import Sessions
+from atrium.relay.tally import Took
+from atrium.services.list_models import ListModels
+from atrium.settings.tree import Settings
+from atrium.telemetry.gateway_metrics import EndpointFigures, GatewayFigures
+from atrium.telemetry.metrics import Metrics
+
+REFRESH_EVERY = 5.0
+REFRESH_TIMEOUT = 2.0
+LEAST_RETRY = 1.0
+CLIENT_LEFT = 499
+LONGEST_PATH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What the lane is built from."""
+
+    directory: Directory
+    admission: Admission
+    limiter: Limiter
+    hosts: HostCheck
+    models: ListModels
+    metrics: Metrics
+    tell: Callable[[str, Mapping[str, object]], None]
+    loaded: Callable[[], frozenset[str]]
+    """Names of local models that are in memory."""
+    networks: tuple[Network, ...] = ()
+
+
+class Lane:
+    def __init__(self, gateway: Gateway, settings: Settings) -> None:
+        self.gateway = gateway
+        self.directory = gateway.directory
+        self.settings = settings
+        self.proxy = settings.proxy
+        sticky = settings.sticky_sessions
+        self.sessions = Sessions(sticky.max_sessions, sticky.idle_ttl_seconds) if sticky.enabled else None
+        self.active: set[Client] = set()
+        self.explained: OrderedDict[str, Mapping[str, object]] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+        self._refreshed = -REFRESH_EVERY
+        shortest = min(self.proxy.header_timeout, self.proxy.idle_timeout) or 1.0
+        self._tick = min(1.0, shortest / 4)
+
+    # Who comes in.
+
+    def takes(self, prefix: str, *, olla: bool) -> bool:
+        """Under `/olla` always; elsewhere only when there is an endpoint that could answer."""
+        return olla or any(True for _ in self.directory.qualifying(prefix))
+
+    def trusts(self, peer: str) -> bool:
+        return bool(self.gateway.networks) and is_trusted(peer, self.gateway.networks)
+
+    def joined(self, request: Client) -> None:
+        self.active.add(request)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._tick, self._look)
+
+    def left(self, request: Client) -> None:
+        self.active.discard(request)
+
+    def _look(self) -> None:
+        """One timer for all requests under way."""
+        self._timer = None
+        now = time.monotonic()
+        for request in list(self.active):
+            request.look(now)
+        if self.active:
+            self._timer = asyncio.get_running_loop().call_later(self._tick, self._look)
+
+    # Where it goes.
+
+    def wanted(self, asked: Asked, model: str) -> Wanted:
+        target = asked.header(b"x-olla-target").decode("latin-1")
+        return Wanted(asked.prefix, self.names_of(model), target)
+
+    def names_of(self, model: str) -> tuple[str, ...]:
+        """Folded names that will do for what was asked."""
+        if not model:
+            return ()
+        targets = self.settings.model_aliases.get(model)
+        return tuple(name.casefold() for name in targets) if targets else (model.casefold(),)
+
+    def choose(self, wanted: Wanted) -> Choice[Endpoint]:
+        directory = self.directory
+        turn = directory.turn(wanted.prefix, wanted.models[0] if wanted.models else "")
+        now = time.monotonic()
+        choice = choose_endpoint(wanted, directory.endpoints, directory.balancer, turn, now)
+        if not choice.ranked and directory.optimistic and wanted.models and not self.known(wanted):
+            return choose_endpoint(wanted, directory.endpoints, directory.balancer, turn, now, anyone=True)
+        return choice
+
+    def known(self, wanted: Wanted) -> bool:
+        return self.directory.known(wanted.prefix, wanted.models)
+
+    def nobody(self, wanted: Wanted, model: str) -> Exception:
+        known = self.known(wanted)
+        error = nobody(wanted, self.directory.endpoints, model=model, known=known, retry=self._retry(wanted))
+        if isinstance(error, ModelNotFound):
+            self.directory.tallies.missed()
+        return error
+
+    def _retry(self, wanted: Wanted) -> float:
+        """Seconds until the next check of an endpoint that could have answered."""
+        now = time.time()
+        nexts = [one.checked.next_at - now for one in self.directory.qualifying(wanted.prefix) if not one.routable]
+        return max(LEAST_RETRY, min(nexts, default=LEAST_RETRY))
+
+    def has_local(self, model: str) -> bool:
+        """Whether the built-in engine has the model, or one of those that an alias means."""
+        try:
+            self.gateway.models.one(model)
+        except Exception:  # noqa: BLE001 - whatever it says, it is not there now
+            return False
+        return True
+
+    def has_default(self) -> bool:
+        return Ability.CHAT.value in self.gateway.models.defaults() and bool(self.gateway.models.listed())
+
+    def may_refresh(self, wanted: Wanted) -> bool:
+        """Whether a miss is reason enough to read the lists anew: not more often than every few seconds."""
+        now = time.monotonic()
+        if now - self._refreshed < REFRESH_EVERY:
+            return False
+        return any(one.health is Health.HEALTHY for one in self.directory.qualifying(wanted.prefix))
+
+    async def refresh(self, wanted: Wanted) -> None:
+        self._refreshed = time.monotonic()
+        await refresh(list(self.directory.qualifying(wanted.prefix)), REFRESH_TIMEOUT)
+
+    # What becomes of it.
+
+    def settled(self, request: Client) -> None:
+        """The answer has ended, one way or another: counted once, told once, explained."""
+        record = request.record()
+        now = time.monotonic()
+        seconds = now - request.started
+        self.gateway.metrics.ended("olla" if record.olla else surface_of(record.path), request.status, seconds)
+        self._count(request, seconds)
+        fields = closing_fields(record, now)
+        way = request.way
+        if way is not None and way.tries:
+            way.read_usage()
+            fields |= {
+                "endpoint": way.tries[-1][0],
+                "model": way.ran,
+                "prompt_tokens": way.usage.prompt_tokens,
+                "completion_tokens": way.usage.completion_tokens,
+            }
+        self.gateway.tell("request.ended", fields)
+        balancer = self.directory.balancer
+        self.explain(record.request_id, {**explanation(request, seconds), "balancer": balancer})
+
+    def _count(self, request: Client, seconds: float) -> None:
+        way = request.way
+        if way is None:
+            return
+        tallies = self.directory.tallies
+        failed = request.status >= 500 or (bool(request.broken) and request.status != CLIENT_LEFT)
+        tallies.requests += 1
+        tallies.failures += failed
+        took = Took(seconds, request.sent, failed, time.time())
+        tallies.ended.note(took)
+        if way.model and way.tries:
+            endpoint = way.tries[-1][0]
+            tallies.note_model(way.ran, endpoint, request.address, took)
+
+    def report(self, request: Client, fault: BaseException) -> None:
+        """A bug: the log has more than the caller is told."""
+        trace = "".join(traceback.format_exception(fault))
+        fields = {"id": request.request_id, "error": type(fault).__name__, "trace": trace}
+        self.gateway.tell("request.failed", fields)
+
+    def explain(self, request_id: str, record: Mapping[str, object]) -> None:
+        most = self.proxy.explained
+        if most:
+            self.explained[request_id] = record
+            if len(self.explained) > most:
+                self.explained.popitem(last=False)
+
+
+def explanation(request: Client, seconds: float) -> Mapping[str, object]:
+    """Who called, which rule chose what and why the others were passed over, the tries, the waits."""
+    way = request.way
+    caller = request.caller
+    record: dict[str, object] = {
+        "id": request.request_id,
+        "at": time.time() - seconds,
+        "method": request.asked.method.decode("latin-1"),
+        "path": request.asked.path.decode("latin-1")[:LONGEST_PATH],
+        "caller": caller.name if caller else None,
+        "key": caller.key_id if caller else None,
+        "address": request.address,
+        "status": request.status,
+        "seconds": seconds,
+        "bytes": request.sent,
+        "broken": request.broken,
+    }
+    if way is not None:
+        choice = way.choice
+        record |= {
+            "model": way.model,
+            "ran": way.ran,
+            "routing": [part.decode() for part in way.routing or ()],
+            "candidates": [one.spec.name for one in choice.ranked] if choice else [],
+            "passed_over": dict(choice.passed) if choice else {},
+            "tries": list(way.tries),
+            "waited": way.waited,
+            "prompt_tokens": way.usage.prompt_tokens,
+            "completion_tokens": way.usage.completion_tokens,
+        }
+    return record
+
+
+def figures_of(directory: Directory) -> GatewayFigures:
+    """For the metrics."""
+    endpoints = [
+        EndpointFigures(
+            name=one.spec.name,
+            up=one.routable,
+            in_flight=one.in_flight,
+            requests=one.tally.requests,
+            failures=one.tally.failures,
+            buckets=one.tally.cumulated(),
+            seconds=one.tally.total,
+        )
+        for one in directory.endpoints
+    ]
+    models = {name: model.own.requests for name, model in directory.tallies.models.items()}
+    return GatewayFigures(directory.tallies.requests, directory.tallies.failures, endpoints, models)

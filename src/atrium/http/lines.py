@@ -1,0 +1,123 @@
+"""Header lines of relayed requests and answers, as bytes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from email.utils import formatdate
+from urllib.parse import quote
+
+from atrium.core.errors import AtriumError, RateLimited
+from atrium.decisions.pass_headers import ResponseHead, forwarded_for, onward
+from atrium.decisions.relayed_path import upstream_path
+from atrium.http.edge import cors_headers, error_answer, stamp_headers
+from atrium.http.parties import Client, Way
+from atrium.relay.directory import Endpoint
+from atrium.settings.tree import Cors
+
+SAFE = "!#$&'()*+,-./:;<=>?@[]^_`{|}~ "
+
+
+def plain(text: str) -> bytes:
+    """Single-line ASCII; everything else percent-encoded."""
+    return (text if text.isascii() and text.isprintable() else quote(text, safe=SAFE)).encode("ascii")
+
+
+def onward_head(request: Client, endpoint: Endpoint, length: int, *, trusted: bool) -> bytes:
+    """The request head that an endpoint gets."""
+    asked = request.asked
+    target = upstream_path(endpoint.spec.base, asked.rest)
+    if asked.query:
+        target = b"%b?%b" % (target, asked.query)
+    lines = onward(asked.headers, endpoint.own_headers)
+    presented = asked.header(b"x-forwarded-for") if trusted else b""
+    via = asked.header(b"via")
+    given_scheme = asked.header(b"x-forwarded-proto") if trusted else b""
+    given_host = asked.header(b"x-forwarded-host") if trusted else b""
+    lines.append(
+        b"x-request-id: %b\r\nx-forwarded-for: %b\r\nx-real-ip: %b\r\nx-forwarded-proto: %b\r\n"
+        b"x-forwarded-host: %b\r\nvia: %b\r\n"
+        % (
+            request.request_id.encode("ascii"),
+            forwarded_for(asked.peer, presented, trusted=trusted),
+            request.address.encode("ascii", "replace"),
+            given_scheme or asked.scheme.encode("ascii"),
+            given_host or asked.header(b"host"),
+            b"%b, 1.1 atrium" % via if via else b"1.1 atrium",
+        )
+    )
+    if length or asked.method not in (b"GET", b"HEAD", b"OPTIONS", b"DELETE"):
+        lines.append(b"content-length: %d\r\n" % length)
+    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (asked.method, target, endpoint.fixed_lines, b"".join(lines))
+
+
+@dataclass(frozen=True, slots=True)
+class Relaying:
+    """Whose answer it is, and its head."""
+
+    endpoint: Endpoint
+    head: ResponseHead
+
+
+def relayed_lines(request: Client, way: Way, cors: Cors, relaying: Relaying) -> bytes:
+    """What stands in a relayed answer's head, without what frames it."""
+    endpoint, head, olla = relaying.endpoint, relaying.head, request.asked.olla
+    request_id = request.request_id.encode("ascii")
+    lines = [
+        head.kept if olla else without_request_id(head.kept),
+        b"x-olla-request-id: %b\r\nx-olla-endpoint: %b\r\nx-olla-backend-type: %b\r\n"
+        % (request_id, endpoint.spec.name.encode("ascii", "replace"), endpoint.spec.kind.name.encode()),
+    ]
+    if way.model:
+        lines.append(b"x-olla-model: %b\r\n" % plain(way.ran))
+    lines += [routing_lines(way), way.sticky]
+    lines.append(b"via: %b\r\n" % (b"%b, 1.1 atrium" % head.via if head.via else b"1.1 atrium"))
+    if not olla:
+        lines.append(b"x-request-id: %b\r\n" % request_id)
+    lines += [request.limits, cors_lines(request, cors)]
+    return b"".join(lines)
+
+
+def without_request_id(kept: bytes) -> bytes:
+    """Under `/v1` the endpoint's own id gives way to ours."""
+    if b"x-request-id:" not in kept.lower():
+        return kept
+    lines = kept.split(b"\r\n")
+    return b"\r\n".join(line for line in lines if not line.lower().startswith(b"x-request-id:"))
+
+
+def routing_lines(way: Way) -> bytes:
+    if way.routing is None:
+        return b""
+    return b"x-olla-routing-strategy: %b\r\nx-olla-routing-decision: %b\r\nx-olla-routing-reason: %b\r\n" % way.routing
+
+
+def cors_lines(request: Client, cors: Cors) -> bytes:
+    path = "/olla" if request.asked.olla else request.asked.path.decode("latin-1")
+    if "*" in cors.origins:
+        key = (cors.enabled, request.asked.olla)
+        known = CORS_MEMO.get(key)
+        if known is None:
+            known = CORS_MEMO[key] = b"".join(b"%b: %b\r\n" % pair for pair in cors_headers(cors, b"", path))
+        return known
+    origin = request.asked.header(b"origin")
+    return b"".join(b"%b: %b\r\n" % pair for pair in cors_headers(cors, origin, path))
+
+
+CORS_MEMO: dict[tuple[bool, bool], bytes] = {}
+"""The lines for every origin, which never differ."""
+
+
+def local_answer(request: Client, error: AtriumError, cors: Cors) -> tuple[int, bytes, bytes]:
+    """Status, lines and body of an error of ours."""
+    asked = request.asked
+    status, headers, body = error_answer(error, "olla" if asked.olla else asked.surface)
+    headers = [pair for pair in headers if pair[0] != b"content-length"]
+    headers.append((b"date", formatdate(usegmt=True).encode("ascii")))
+    lines = [b"%b: %b\r\n" % pair for pair in [*headers, *stamp_headers(request.record(), time.monotonic(), b"")]]
+    if request.way is not None:
+        lines.append(routing_lines(request.way))
+    if not isinstance(error, RateLimited):
+        lines.append(request.limits)
+    lines.append(cors_lines(request, cors))
+    return status, b"".join(lines), body

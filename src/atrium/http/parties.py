@@ -1,0 +1,59 @@
+"""What the pieces of the lane know of one another: a request on its client's side, and its way to an endpoint."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from atrium.core.answers import Usage
+from atrium.core.errors import AtriumError
+from atrium.core.people import Caller
+from atrium.decisions.choose_endpoint import Choice
+from atrium.http.asked import Asked
+from atrium.http.edge import Exchange
+from atrium.http.framing import AnswerWriter
+from atrium.relay.directory import Endpoint
+
+
+class Way(Protocol):
+    """Where a request went, as the record tells it."""
+
+    model: str
+    ran: str
+    routing: tuple[bytes, bytes, bytes] | None
+    sticky: bytes
+    choice: Choice[Endpoint] | None
+    tries: list[tuple[str, str, float]]
+    waited: float
+    usage: Usage
+
+    def read_usage(self) -> None: ...
+
+
+class Client(Protocol):
+    """A request as its way to an endpoint sees it."""
+
+    asked: Asked
+    request_id: str
+    address: str
+    limits: bytes
+    caller: Caller | None
+    started: float
+    status: int
+    broken: str
+    writer: AnswerWriter | None
+
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def sent(self) -> int: ...
+    @property
+    def way(self) -> Way | None: ...
+
+    def record(self) -> Exchange: ...
+    def open(self, status: int, lines: bytes, length: int | None) -> None: ...
+    def finish(self) -> None: ...
+    def break_off(self, why: str) -> None: ...
+    def refuse(self, error: AtriumError) -> None: ...
+    def failed(self, fault: Exception) -> None: ...
+    def hand_over(self) -> None: ...
+    def look(self, now: float) -> None: ...

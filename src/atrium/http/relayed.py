@@ -1,0 +1,295 @@
+"""One relayed request on its client's side: who asks, the body, the turn, and the answer's bytes.
+
+    begin -> admitted -> body whole -> its turn -> Forwarding -> open -> pieces -> finish
+
+It stands where uvicorn's protocol has a request's cycle, so that both lanes keep their order on one connection.
+Source: contract `olla.md`, sections 1, 2 and 9.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+from atrium.core.errors import AtriumError, NotOffered, RequestTimeout, TooLarge
+from atrium.core.people import Caller
+from atrium.decisions.break_circuit import Outcome
+from atrium.decisions.choose_endpoint import Wanted
+from atrium.decisions.relayed_path import check_path
+from atrium.dialects.peek import Call, peek_form, peek_json
+from atrium.http.asked import NAMED, TARGETED, Asked
+from atrium.http.edge import Exchange, take_request_id
+from atrium.http.errors import as_atrium_error
+from atrium.http.forwarding import Forwarding
+from atrium.http.framing import AnswerWriter
+from atrium.http.lane import Lane
+from atrium.http.lines import local_answer
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Connection(Protocol):
+    """The client's connection."""
+
+    transport: asyncio.Transport
+
+    def answered(self, relayed: Relayed) -> None:
+        """The answer is complete: the next request may have its turn."""
+        ...
+
+    def hand_over(self, relayed: Relayed, body: bytes) -> None:
+        """This request is the built-in engine's: the application answers it."""
+        ...
+
+
+class Relayed:
+    def __init__(self, lane: Lane, connection: Connection, asked: Asked, *, keep_alive: bool, expects: bool) -> None:
+        self.lane = lane
+        self.asked = asked
+        self.connection = connection
+        # What the protocol looks at.
+        self.response_complete = False
+        self.disconnected = False
+        self.keep_alive = keep_alive
+        self.more_body = True
+        self.message_event = asyncio.Event()
+        # What the request has come to.
+        self.started = time.monotonic()
+        self.request_id = take_request_id(asked.header(b"x-request-id"))
+        self.address = ""
+        self.limits = b""
+        self.caller: Caller | None = None
+        self.status = 0
+        self.broken = ""
+        self.writer: AnswerWriter | None = None
+        self.forwarding: Forwarding | None = None
+        self._expects = expects
+        self._turn = False
+        self._failure: AtriumError | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._heard = self.started
+        self._looking: asyncio.Task[None] | None = None
+
+    # What the protocol calls.
+
+    def begin(self) -> None:
+        """The head is here."""
+        self.lane.joined(self)
+        self.lane.gateway.metrics.begun()
+        try:
+            self._admit()
+        except AtriumError as error:
+            self._failure = error
+
+    def take_body(self, data: bytes) -> None:
+        self._heard = time.monotonic()
+        self._size += len(data)
+        if self._failure is None and self._size <= self.lane.settings.limits.max_body:
+            self._pieces.append(data)
+        elif self._failure is None:
+            self._pieces = []
+            self._fail(self._too_large(self._size))
+
+    def end_body(self) -> None:
+        self.more_body = False
+        self._proceed()
+
+    def start(self) -> None:
+        """Everything that was asked before on this connection has been answered."""
+        self._turn = True
+        self._heard = time.monotonic()
+        if self._expects and self._failure is None and self.more_body:
+            self.connection.transport.write(CONTINUE)
+        self._proceed()
+
+    def gone(self) -> None:
+        """The client has left: counted neither for nor against the endpoint."""
+        self.disconnected = True
+        if not self.response_complete:
+            self.broken = self.broken or "The client left before its answer was whole"
+            self.status = self.status or 499
+            if self._looking:
+                self._looking.cancel()
+            if self.forwarding:
+                self.forwarding.drop(Outcome.NEITHER)
+            self._close()
+
+    def look(self, now: float) -> None:
+        """Called about once a second: who is silent for too long?"""
+        patience = self.lane.settings.limits.body_timeout
+        if self.more_body and self._turn and not self.response_complete and now - self._heard > patience:
+            self._fail(RequestTimeout(f"The body stopped coming for {patience:g} s"))
+        elif self.forwarding is not None:
+            self.forwarding.look(now)
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+        if self.forwarding:
+            self.forwarding.pause()
+
+    def resume(self) -> None:
+        if self.forwarding:
+            self.forwarding.resume()
+
+    # Coming in.
+
+    def _admit(self) -> None:
+        gateway, asked = self.lane.gateway, self.asked
+        self.address = gateway.limiter.address(asked.peer, asked.header(b"x-forwarded-for"))
+        self.limits = gateway.limiter.admit(asked.path.decode("latin-1"), self.address)
+        gateway.hosts.check(asked.header(b"host"))
+        check_path(asked.path)
+        if asked.header(b"upgrade") and b"upgrade" in asked.header(b"connection").lower():
+            self.keep_alive = False
+            raise NotOffered("Upgrades, such as WebSocket, are not offered here")
+        length = asked.header(b"content-length")
+        if length.isdigit() and int(length[:20]) > self.lane.settings.limits.max_body:
+            raise self._too_large(int(length[:20]))
+        self.caller = gateway.admission.at_once(asked.headers, asked.query, asked.area)
+        if self.caller is None:
+            self._looking = asyncio.create_task(self._look_up())
+
+    async def _look_up(self) -> None:
+        try:
+            self.caller = await self.lane.gateway.admission.in_time(self.asked.headers, self.asked.area)
+        except Exception as fault:  # noqa: BLE001 - a task's root: its caller is told something
+            self.failed(fault)
+            return
+        self._proceed()
+
+    def _proceed(self) -> None:
+        if not self._turn or self.response_complete or self.forwarding is not None:
+            return
+        if self._failure is not None:
+            self.refuse(self._failure)
+        elif self.caller is not None and not self.more_body:
+            try:
+                self._forward()
+            except Exception as fault:  # noqa: BLE001 - a request's root: its caller is told something
+                self.failed(fault)
+
+    def _forward(self) -> None:
+        call = self._peek()
+        self.forwarding = Forwarding(self.lane, self, call)
+        wanted = self.lane.wanted(self.asked, call.model)
+        if self.asked.rest in TARGETED:
+            # What is to be pulled or created is not there yet.
+            wanted = Wanted(wanted.prefix, (), wanted.target)
+        self.forwarding.choose(wanted, again=True)
+
+    def _peek(self) -> Call:
+        """Raises InvalidJson, InvalidValue."""
+        if not self._pieces:
+            return Call()
+        kind = self.asked.header(b"content-type").lower()
+        if b"json" in kind or (not kind and self.body[:1] == b"{") or self.asked.rest in NAMED:
+            return peek_json(self.body, management=self.asked.rest in NAMED)
+        if kind.startswith(b"multipart/form-data"):
+            return peek_form(self.body, self.asked.header(b"content-type"))
+        return Call()
+
+    @property
+    def body(self) -> bytes:
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0] if self._pieces else b""
+
+    def hand_over(self) -> None:
+        """To the application, with its body and its place in the line."""
+        self.lane.left(self)
+        self.lane.gateway.metrics.withdrawn()
+        self.connection.hand_over(self, self.body)
+
+    def failed(self, fault: Exception) -> None:
+        """Nothing was sent to the client yet."""
+        error = as_atrium_error(fault, self.asked.method.decode("latin-1"), self.asked.path.decode("latin-1"))
+        if error is not fault:
+            self.lane.report(self, fault)
+        self._fail(error)
+
+    def _fail(self, error: AtriumError) -> None:
+        self._failure = error
+        if self._turn:
+            self.refuse(error)
+
+    def _too_large(self, size: int) -> TooLarge:
+        self.lane.gateway.limiter.violations.size += 1
+        return TooLarge(f"The body has {size} bytes; at most {self.lane.settings.limits.max_body} are taken")
+
+    # The answer.
+
+    @property
+    def milliseconds(self) -> int:
+        return round((time.monotonic() - self.started) * 1000)
+
+    @property
+    def way(self) -> Forwarding | None:
+        return self.forwarding
+
+    @property
+    def sent(self) -> int:
+        """Bytes of the body."""
+        return self.writer.sent if self.writer else 0
+
+    def record(self) -> Exchange:
+        """What the closing event tells of it."""
+        asked = self.asked
+        path = asked.path.decode("latin-1")
+        record = Exchange(self.request_id, asked.method.decode("latin-1"), path, self.started, caller=self.caller)
+        record.status, record.sent, record.broken, record.olla = self.status, self.sent, self.broken, asked.olla
+        return record
+
+    def open(self, status: int, lines: bytes, length: int | None) -> None:
+        """The head of a relayed answer."""
+        self.writer = self._writer()
+        self.writer.head(status, lines, length, self._trailer if self.asked.olla else None)
+
+    def finish(self) -> None:
+        """The proper end of a relayed answer."""
+        if self.writer is not None:
+            self.writer.end()
+        self._close()
+        self.connection.answered(self)
+
+    def break_off(self, why: str) -> None:
+        """The client sees a broken transfer, with all that came before the break."""
+        self.broken = why
+        if self.writer is not None:
+            self.writer.abort()
+        self._close()
+
+    def refuse(self, error: AtriumError) -> None:
+        """Answer with an error of ours."""
+        if self.response_complete or self.disconnected:
+            return
+        if self.more_body:
+            self.keep_alive = False
+        self.status = error.status
+        status, lines, body = local_answer(self, error, self.lane.settings.cors)
+        self.writer = self._writer()
+        self.writer.head(status, lines, len(body), None)
+        self.writer.piece(body)
+        self.writer.end()
+        self._close()
+        self.connection.answered(self)
+
+    def _writer(self) -> AnswerWriter:
+        return AnswerWriter(
+            self.connection.transport,
+            head_only=self.asked.method == b"HEAD",
+            http10=self.asked.http10,
+            keep_alive=self.keep_alive,
+            lingers=self.more_body,
+        )
+
+    def _trailer(self) -> bytes:
+        return b"X-Olla-Response-Time: %dms\r\n" % self.milliseconds
+
+    def _close(self) -> None:
+        self.response_complete = True
+        self.message_event.set()
+        self._pieces = []
+        self.lane.left(self)
+        self.lane.settled(self)

@@ -1,0 +1,186 @@
+"""The one live book of endpoints: health, models, circuits, what is in flight. It changes only between awaits."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from atrium.core.endpoints import ROUTABLE, EndpointSpec, Health, Offered
+from atrium.core.errors import Conflict, NotFound
+from atrium.decisions.break_circuit import CLOSED, Circuit, Outcome, ended, sent
+from atrium.decisions.choose_endpoint import qualifies
+from atrium.relay.pool import Pool, PoolBounds
+from atrium.relay.tally import Tallies, Tally
+
+REMEMBERED = 24 * 3600.0
+"""Seconds that the models of an endpoint which is down are kept, to tell unknown from unavailable."""
+MOST_TURNS = 4096
+REFUSED_FOR = 10.0
+"""Seconds that an endpoint which is never checked counts as down after a refused connection."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """What the checker knows. Times on the wall clock, 0 for never."""
+
+    at: float = 0.0
+    next_at: float = 0.0
+    took: float = 0.0
+    failures: int = 0
+    listed_at: float = 0.0
+    path: str = ""
+    """The probe's path once the default one was found missing."""
+
+
+class Endpoint:
+    """One endpoint as it stands. A `Standing` for `choose_endpoint`."""
+
+    def __init__(self, spec: EndpointSpec, pool: Pool, identity: str) -> None:
+        self.spec = spec
+        self.pool = pool
+        self.id = identity
+        self.health = Health.UNKNOWN if spec.check_interval else Health.HEALTHY
+        self.circuit: Circuit = CLOSED
+        self.in_flight = 0
+        self.tally = Tally()
+        self.checked = Checked()
+        self.offered: Mapping[str, Offered] = {}
+        """Models by the name as listed."""
+        self.waiting: deque[Callable[[], None]] = deque()
+        """Requests that wait for `max_concurrent`; each is called once when its turn comes."""
+        self._folded: dict[str, str] = {}
+        own = frozenset(name for name, _ in spec.headers)
+        self.own_headers = own
+        lines = [b"host: %b\r\n" % spec.authority.encode()]
+        lines += [b"%b: %b\r\n" % header for header in spec.headers]
+        self.fixed_lines = b"".join(lines)
+
+    def has(self, model: str) -> bool:
+        return model in self._folded
+
+    def name_of(self, model: str) -> str:
+        """As the endpoint spells it."""
+        return self._folded.get(model, model)
+
+    @property
+    def routable(self) -> bool:
+        return self.health in ROUTABLE
+
+    @property
+    def full(self) -> bool:
+        return bool(self.spec.max_concurrent) and self.in_flight >= self.spec.max_concurrent
+
+    def list_models(self, models: Sequence[Offered], now: float) -> None:
+        spec = self.spec
+        kept = [
+            one
+            for one in models
+            if (not spec.include or any(fnmatchcase(one.name, glob) for glob in spec.include))
+            and not any(fnmatchcase(one.name, glob) for glob in spec.exclude)
+        ]
+        self.offered = {one.name: one for one in kept}
+        folded: dict[str, str] = {}
+        for one in kept:
+            for name in foldings(one.name, tagged=spec.kind.speaks_ollama):
+                folded.setdefault(name, one.name)
+        self._folded = folded
+        self.checked.listed_at = now
+
+    def forget_models(self) -> None:
+        self.offered, self._folded = {}, {}
+
+    def restore(self) -> None:
+        self.health = Health.HEALTHY
+
+    def lease(self, now: float) -> None:
+        self.in_flight += 1
+        self.tally.requests += 1
+        self.circuit = sent(self.circuit, now)
+
+    def give_back(self, outcome: Outcome, now: float) -> None:
+        """Exactly once for each lease."""
+        self.in_flight -= 1
+        self.circuit = ended(self.circuit, outcome, now)
+        if self.waiting and not self.full:
+            self.waiting.popleft()()
+
+
+def foldings(name: str, *, tagged: bool) -> tuple[str, ...]:
+    """Under which names a model is found. `tagged`: Ollama's `:latest` may be left out."""
+    low = name.casefold()
+    return (low, low.removesuffix(":latest")) if tagged and low.endswith(":latest") else (low,)
+
+
+@dataclass(slots=True)
+class Directory:
+    bounds: PoolBounds
+    aliases: Mapping[str, tuple[str, ...]]
+    balancer: str
+    optimistic: bool = False
+    endpoints: tuple[Endpoint, ...] = ()
+    """By priority, high first, then by name."""
+    tallies: Tallies = field(default_factory=Tallies)
+    _turns: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict[tuple[str, str], int])
+
+    def add(self, spec: EndpointSpec) -> Endpoint:
+        """Raises Conflict when the name is taken."""
+        if any(one.spec.name == spec.name for one in self.endpoints):
+            raise Conflict(f"There is an endpoint named '{spec.name}'", param="name")
+        endpoint = Endpoint(spec, Pool(spec, self.bounds), self._identity(spec))
+        self.endpoints = tuple(sorted((*self.endpoints, endpoint), key=lambda e: (-e.spec.priority, e.spec.name)))
+        return endpoint
+
+    def remove(self, name: str) -> Endpoint:
+        """Raises NotFound. Answers under way go on to their end."""
+        endpoint = self.one(name)
+        self.endpoints = tuple(one for one in self.endpoints if one is not endpoint)
+        endpoint.pool.close()
+        return endpoint
+
+    def one(self, name: str) -> Endpoint:
+        """Raises NotFound."""
+        for endpoint in self.endpoints:
+            if endpoint.spec.name == name:
+                return endpoint
+        raise NotFound(f"There is no endpoint named '{name[:100]}'")
+
+    def qualifying(self, prefix: str) -> Iterator[Endpoint]:
+        return (one for one in self.endpoints if qualifies(one.spec.kind, prefix))
+
+    def turn(self, prefix: str, model: str) -> int:
+        """Counts the requests of each prefix and model, so that unrelated traffic skews nobody's turns."""
+        key = (prefix, model)
+        turn = self._turns.get(key, 0)
+        self._turns[key] = turn + 1
+        if len(self._turns) > MOST_TURNS:
+            self._turns.popitem(last=False)
+        return turn
+
+    def known(self, prefix: str, models: Sequence[str]) -> bool:
+        """Whether a qualifying endpoint, up or down, has listed one of these."""
+        return any(one.has(model) for one in self.qualifying(prefix) for model in models)
+
+    def refused(self, endpoint: Endpoint) -> None:
+        """A connection was refused while relaying: that counts as much as a failed check."""
+        endpoint.health = Health.OFFLINE
+        if not endpoint.spec.check_interval:
+            asyncio.get_running_loop().call_later(REFUSED_FOR, endpoint.restore)
+
+    def sweep(self, now: float) -> None:
+        """Close unused connections. `now` on the monotonic clock."""
+        for endpoint in self.endpoints:
+            endpoint.pool.close_unused(now)
+
+    def close(self) -> None:
+        for endpoint in self.endpoints:
+            endpoint.pool.close()
+
+    def _identity(self, spec: EndpointSpec) -> str:
+        """Stable across restarts; twins are numbered."""
+        own = hashlib.sha256(spec.url.encode()).hexdigest()[:10]
+        taken = {one.id for one in self.endpoints}
+        return next(i for i in (own, *(f"{own}-{n}" for n in range(2, len(taken) + 3))) if i not in taken)

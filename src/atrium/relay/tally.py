@@ -1,0 +1,133 @@
+"""Counters of what was relayed: per endpoint, per model, and for the gateway as a whole. Bounded in memory."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+MOST_MODELS = 1000
+MOST_CLIENTS = 4096
+EDGES = (
+    *(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0),
+    *(45.0, 60.0, 120.0, 300.0, 600.0),
+)
+"""Upper ends of the latency buckets, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """What one request cost. Seconds, bytes; `at` on the wall clock."""
+
+    seconds: float
+    size: int
+    failed: bool
+    at: float
+
+
+@dataclass(slots=True)
+class Tally:
+    """Attempts that were sent somewhere, and how they went. Seconds, bytes."""
+
+    requests: int = 0
+    ended: int = 0
+    failures: int = 0
+    traffic: int = 0
+    total: float = 0.0
+    least: float = 0.0
+    most: float = 0.0
+    last: float = 0.0
+    """When the last one ended, on the wall clock; 0 for never."""
+    in_a_row: int = 0
+    """Failures since the last success."""
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(EDGES) + 1))
+
+    def note(self, took: Took) -> None:
+        seconds = took.seconds
+        self.ended += 1
+        self.traffic += took.size
+        self.total += seconds
+        self.least = seconds if self.ended == 1 or seconds < self.least else self.least
+        self.most = max(self.most, seconds)
+        self.last = took.at
+        self.buckets[bisect_left(EDGES, seconds)] += 1
+        if took.failed:
+            self.failures += 1
+            self.in_a_row += 1
+        else:
+            self.in_a_row = 0
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.ended if self.ended else 0.0
+
+    @property
+    def successes(self) -> int:
+        return self.ended - self.failures
+
+    def cumulated(self) -> list[tuple[str, float]]:
+        """Upper ends as text, with how many took no longer, the last without an end."""
+        rows: list[tuple[str, float]] = []
+        seen = 0
+        for edge, count in zip((*EDGES, None), self.buckets, strict=True):
+            seen += count
+            rows.append(("+Inf" if edge is None else f"{edge:g}", float(seen)))
+        return rows
+
+    def quantile(self, share: float) -> float:
+        """Upper end of the bucket that holds this share of all, in seconds."""
+        wanted = self.ended * share
+        seen = 0
+        for edge, count in zip((*EDGES, self.most), self.buckets, strict=True):
+            seen += count
+            if seen >= wanted and count:
+                return min(edge, self.most)
+        return self.most
+
+
+@dataclass(slots=True)
+class ModelTally:
+    own: Tally = field(default_factory=Tally)
+    by_endpoint: dict[str, Tally] = field(default_factory=dict[str, Tally])
+    clients: set[str] = field(default_factory=set[str])
+    hits: int = 0
+    misses: int = 0
+    fallbacks: int = 0
+
+
+class Tallies:
+    def __init__(self) -> None:
+        self.requests = 0
+        """Client requests that were relayed or meant to be, one each."""
+        self.failures = 0
+        """Of these, whose final answer was 5xx or broke off."""
+        self.ended = Tally()
+        self.misses = 0
+        self.in_flight = 0
+        self.models: OrderedDict[str, ModelTally] = OrderedDict()
+
+    def model(self, name: str) -> ModelTally:
+        """`name` is one that some endpoint has listed; the one unused for longest makes room."""
+        known = self.models.get(name)
+        if known is None:
+            known = self.models[name] = ModelTally()
+            if len(self.models) > MOST_MODELS:
+                self.models.popitem(last=False)
+        return known
+
+    def missed(self) -> None:
+        """A request for a model that nobody listed: counted, not kept by name."""
+        self.misses += 1
+
+    def note_model(self, name: str, endpoint: str, client: str, took: Took) -> None:
+        model = self.model(name)
+        self.models.move_to_end(name)
+        model.own.requests += 1
+        model.own.note(took)
+        if len(model.clients) < MOST_CLIENTS:
+            model.clients.add(client)
+        own = model.by_endpoint.get(endpoint)
+        if own is None:
+            own = model.by_endpoint[endpoint] = Tally()
+        own.requests += 1
+        own.note(took)

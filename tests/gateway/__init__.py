@@ -1,0 +1,1 @@
+"""The gateway, against fake endpoints that are programs of their own."""
