@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -52,6 +53,7 @@ from atrium.telemetry.metrics import Metrics
 FIRST_KEY = "first start"
 FLUSH_SECONDS = 60.0
 WATCH_SECONDS = 0.25
+GC_THRESHOLDS = (20_000, 20, 50)
 FIRST_CHECKS = 2.0
 """Seconds that a start waits for endpoints to be checked for the first time."""
 Tell = Callable[[str, Mapping[str, object]], None]
@@ -251,6 +253,7 @@ async def serve(loaded: Loaded, environment: Environment, onlookers: Onlookers) 
             if not settings.auth.required:
                 atrium.tell("server.open_door", {"url": sockets.url, "host": settings.server.host})
             await atrium.checker.checked_once(FIRST_CHECKS)
+            settle_heap()
             preparing = asyncio.create_task(prepare_models(atrium, onlookers))
             await listen(atrium.front, sockets, settings.server, settings.limits, stopping_of(atrium))
             preparing.cancel()
@@ -258,6 +261,13 @@ async def serve(loaded: Loaded, environment: Environment, onlookers: Onlookers) 
             atrium.tell("server.stopped", {})
         finally:
             atrium.folder.control_socket.unlink(missing_ok=True)
+
+
+def settle_heap() -> None:
+    """What the start has made lives for ever: the collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def stopping_of(atrium: Atrium) -> Callable[[], None]:

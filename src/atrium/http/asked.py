@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from atrium.core.kinds import ANY_OPENAI
 from atrium.decisions.allow import Area
@@ -37,16 +38,17 @@ class Asked:
     """Kinds of endpoints that qualify: a canonical kind, `openai` or `proxy`."""
     rest: bytes
     """The path behind the prefix."""
+    olla: bool = field(init=False)
+    """It came by the gateway's own paths."""
+    first: Mapping[bytes, bytes] = field(init=False)
+    """The first value of each header."""
+
+    def __post_init__(self) -> None:
+        self.olla = self.path.startswith(ROOT)
+        self.first = dict(self.headers[::-1])
 
     def header(self, name: bytes) -> bytes:
-        for own, value in self.headers:
-            if own == name:
-                return value
-        return b""
-
-    @property
-    def olla(self) -> bool:
-        return self.path.startswith(ROOT)
+        return self.first.get(name, b"")
 
     @property
     def surface(self) -> str:

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from atrium.core.answers import Timing, Usage
 from atrium.core.errors import AtriumError, MethodNotAllowed, RateLimited, Unauthenticated
@@ -19,6 +20,7 @@ from atrium.settings.tree import Cors
 Headers = list[tuple[bytes, bytes]]
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 LONGEST_RETRY = 60
+IDS_AT_ONCE = 256
 MOST_DROPPED = 32
 OLLA_SURFACES = frozenset({"olla", "internal"})
 SURFACES = (
@@ -65,9 +67,33 @@ class Exchange:
     """It came in by the gateway's paths, whatever path it has now."""
 
 
+def local_headers(exchange: Exchange) -> Headers:
+    """What an answer of the built-in engine carries on the gateway's paths."""
+    if not exchange.olla or not exchange.model:
+        return []
+    model = quote(exchange.model, safe="/:@._-").encode("ascii")
+    return [(b"x-olla-endpoint", b"local"), (b"x-olla-backend-type", b"atrium"), (b"x-olla-model", model)]
+
+
+class FreshIds:
+    """Unguessable ids, from random bytes that are fetched many at a time."""
+
+    def __init__(self) -> None:
+        self._stock: list[str] = []
+
+    def __call__(self) -> str:
+        if not self._stock:
+            many = secrets.token_hex(8 * IDS_AT_ONCE)
+            self._stock = [many[i : i + 16] for i in range(0, len(many), 16)]
+        return self._stock.pop()
+
+
+FRESH_ID = FreshIds()
+
+
 def take_request_id(presented: bytes) -> str:
     """The client's own id if it is a decent one, else a fresh unguessable one."""
-    return presented.decode("ascii") if REQUEST_ID.fullmatch(presented) else secrets.token_hex(8)
+    return presented.decode("ascii") if presented and REQUEST_ID.fullmatch(presented) else FRESH_ID()
 
 
 def surface_of(path: str) -> str:

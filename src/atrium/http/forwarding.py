@@ -20,8 +20,10 @@ from atrium.dialects.usage_tail import usage_of
 from atrium.http.lane import Lane
 from atrium.http.lines import Relaying, onward_head, relayed_lines
 from atrium.http.parties import Client
+from atrium.http.sticky import Pin, stick
 from atrium.http.upstream_error import UpstreamError
 from atrium.relay.directory import Endpoint
+from atrium.relay.sessions import Sessions
 from atrium.relay.tally import Took
 from atrium.relay.upstream import Upstream
 
@@ -59,6 +61,7 @@ class Forwarding:
         self._paused = False
         self._task: asyncio.Task[None] | None = None
         self._rewritten: UpstreamError | None = None
+        self._pin: Pin | None = None
         self._tail = b""
         """The end of the answer, where usage stands."""
 
@@ -68,6 +71,8 @@ class Forwarding:
         lane = self.lane
         self.choice = choice = lane.choose(wanted)
         self._ranked = list(choice.ranked)
+        if self._ranked and lane.sessions is not None:
+            self._stick(lane.sessions)
         if self._ranked:
             self._try_next()
         elif self.asked.may_be_local and (lane.has_local(self.model) if self.model else lane.has_default()):
@@ -82,6 +87,11 @@ class Forwarding:
             reason = b"model_unavailable" if lane.known(wanted) else b"model_not_found"
             self._tell_routing(b"rejected", reason)
             raise error
+
+    def _stick(self, sessions: Sessions) -> None:
+        rules = self.lane.settings.sticky_sessions
+        self._pin = stick(sessions, rules, self.asked, self.request.body, self.model, self._ranked)
+        self.sticky = self._pin.lines
 
     async def _refreshed(self, wanted: Wanted) -> None:
         await self.lane.refresh(wanted)
@@ -183,6 +193,8 @@ class Forwarding:
             return
         self._answered = True
         self.request.status = head.status
+        if self._pin is not None and self._pin.key and self.lane.sessions is not None and head.status < 500:
+            self.lane.sessions.pin(self._pin.key, endpoint.spec.name)
         if head.status >= 400 and not self.asked.olla:
             self._rewritten = UpstreamError(head)
             return

@@ -33,7 +33,6 @@ REFRESH_EVERY = 5.0
 REFRESH_TIMEOUT = 2.0
 LEAST_RETRY = 1.0
 CLIENT_LEFT = 499
-LONGEST_PATH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Lane:
         sticky = settings.sticky_sessions
         self.sessions = Sessions(sticky.max_sessions, sticky.idle_ttl_seconds) if sticky.enabled else None
         self.active: set[Client] = set()
-        self.explained: OrderedDict[str, Mapping[str, object]] = OrderedDict()
+        self.explained: OrderedDict[str, Record] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._refreshed = -REFRESH_EVERY
         shortest = min(self.proxy.header_timeout, self.proxy.idle_timeout) or 1.0
@@ -166,15 +165,26 @@ class Lane:
         way = request.way
         if way is not None and way.tries:
             way.read_usage()
-            fields |= {
-                "endpoint": way.tries[-1][0],
-                "model": way.ran,
-                "prompt_tokens": way.usage.prompt_tokens,
-                "completion_tokens": way.usage.completion_tokens,
-            }
+            fields["endpoint"] = way.tries[-1][0]
+            fields["model"] = way.ran
+            fields["prompt_tokens"] = way.usage.prompt_tokens
+            fields["completion_tokens"] = way.usage.completion_tokens
         self.gateway.tell("request.ended", fields)
-        balancer = self.directory.balancer
-        self.explain(record.request_id, {**explanation(request, seconds), "balancer": balancer})
+        if self.proxy.explained:
+            self._keep(record.request_id, request, fields)
+
+    def _keep(self, request_id: str, request: Client, fields: Mapping[str, object]) -> None:
+        way = request.way
+        at, balancer = time.time(), self.directory.balancer
+        if way is None:
+            record = Record(fields, request.address, at, balancer)
+        else:
+            tries = tuple(way.tries)
+            named = (way.model, way.ran, way.routing or ())
+            record = Record(fields, request.address, at, balancer, *named, way.choice, tries, way.waited)
+        self.explained[request_id] = record
+        if len(self.explained) > self.proxy.explained:
+            self.explained.popitem(last=False)
 
     def _count(self, request: Client, seconds: float) -> None:
         way = request.way
@@ -196,45 +206,42 @@ class Lane:
         fields = {"id": request.request_id, "error": type(fault).__name__, "trace": trace}
         self.gateway.tell("request.failed", fields)
 
-    def explain(self, request_id: str, record: Mapping[str, object]) -> None:
-        most = self.proxy.explained
-        if most:
-            self.explained[request_id] = record
-            if len(self.explained) > most:
-                self.explained.popitem(last=False)
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is kept of a request to explain it; made into words only when somebody asks."""
 
-def explanation(request: Client, seconds: float) -> Mapping[str, object]:
-    """Who called, which rule chose what and why the others were passed over, the tries, the waits."""
-    way = request.way
-    caller = request.caller
-    record: dict[str, object] = {
-        "id": request.request_id,
-        "at": time.time() - seconds,
-        "method": request.asked.method.decode("latin-1"),
-        "path": request.asked.path.decode("latin-1")[:LONGEST_PATH],
-        "caller": caller.name if caller else None,
-        "key": caller.key_id if caller else None,
-        "address": request.address,
-        "status": request.status,
-        "seconds": seconds,
-        "bytes": request.sent,
-        "broken": request.broken,
-    }
-    if way is not None:
-        choice = way.choice
-        record |= {
-            "model": way.model,
-            "ran": way.ran,
-            "routing": [part.decode() for part in way.routing or ()],
-            "candidates": [one.spec.name for one in choice.ranked] if choice else [],
-            "passed_over": dict(choice.passed) if choice else {},
-            "tries": list(way.tries),
-            "waited": way.waited,
-            "prompt_tokens": way.usage.prompt_tokens,
-            "completion_tokens": way.usage.completion_tokens,
+    closing: Mapping[str, object]
+    address: str
+    at: float
+    balancer: str
+    model: str = ""
+    ran: str = ""
+    routing: tuple[bytes, ...] = ()
+    choice: Choice[Endpoint] | None = None
+    tries: tuple[tuple[str, str, float], ...] = ()
+    waited: float = 0.0
+
+    def told(self) -> Mapping[str, object]:
+        """Who called, which rule chose what and why the others were passed over, the tries, the waits."""
+        closing = self.closing
+        shared = ("id", "method", "path", "caller", "key", "status", "seconds", "bytes")
+        record: dict[str, object] = {name: closing[name] for name in shared}
+        record |= {"at": self.at, "address": self.address, "broken": closing.get("broken", "")}
+        if self.choice is None:
+            return record
+        return record | {
+            "model": self.model,
+            "ran": self.ran,
+            "balancer": self.balancer,
+            "routing": [part.decode() for part in self.routing],
+            "candidates": [one.spec.name for one in self.choice.ranked],
+            "passed_over": dict(self.choice.passed),
+            "tries": list(self.tries),
+            "waited": self.waited,
+            "prompt_tokens": closing.get("prompt_tokens", 0),
+            "completion_tokens": closing.get("completion_tokens", 0),
         }
-    return record
 
 
 def figures_of(directory: Directory) -> GatewayFigures:

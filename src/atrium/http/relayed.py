@@ -26,6 +26,15 @@ from atrium.http.framing import AnswerWriter
 from atrium.http.lane import Lane
 from atrium.http.lines import local_answer
 
+
+class NobodyWaits:
+    """Stands where uvicorn wakes an application that waits for its request's body."""
+
+    def set(self) -> None:
+        """Nothing to wake."""
+
+
+NOBODY_WAITS = NobodyWaits()
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -53,7 +62,7 @@ class Relayed:
         self.disconnected = False
         self.keep_alive = keep_alive
         self.more_body = True
-        self.message_event = asyncio.Event()
+        self.message_event = NOBODY_WAITS
         # What the request has come to.
         self.started = time.monotonic()
         self.request_id = take_request_id(asked.header(b"x-request-id"))
@@ -289,7 +298,6 @@ class Relayed:
 
     def _close(self) -> None:
         self.response_complete = True
-        self.message_event.set()
         self._pieces = []
         self.lane.left(self)
         self.lane.settled(self)

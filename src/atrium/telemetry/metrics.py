@@ -42,6 +42,8 @@ class Metrics:
         self._requests = Counter(
             "atrium_requests", "requests by surface and status", ["surface", "status"], registry=self._registry
         )
+        self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        """Children by surface and status: looking one up costs more than counting."""
         self._in_flight = Gauge("atrium_requests_in_flight", "requests being answered", registry=self._registry)
         self._seconds = Histogram(
             "atrium_request_seconds", "time to the last byte", ["surface"], buckets=SECONDS, registry=self._registry
@@ -64,8 +66,12 @@ class Metrics:
 
     def ended(self, surface: str, status: int, seconds: float) -> None:
         self._in_flight.dec()
-        self._requests.labels(surface, str(status)).inc()
-        self._seconds.labels(surface).observe(seconds)
+        known = self._known.get((surface, status))
+        if known is None:
+            known = self._requests.labels(surface, str(status)), self._seconds.labels(surface)
+            self._known[(surface, status)] = known
+        known[0].inc()
+        known[1].observe(seconds)
 
     def spent(self, model: str, usage: Usage, timing: Timing) -> None:
         """`model` is an installed model's own name, never what a caller wrote."""

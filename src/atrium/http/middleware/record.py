@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from atrium.http.edge import Exchange, closing_fields, stamp_headers, surface_of, take_request_id
+from atrium.http.edge import Exchange, closing_fields, local_headers, stamp_headers, surface_of, take_request_id
 from atrium.http.scope import header, is_control, lane_of, set_exchange
 from atrium.telemetry.metrics import Metrics
 
@@ -32,7 +32,11 @@ class Record:
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
-                message["headers"] = [*message["headers"], *stamp_headers(exchange, time.monotonic(), correlation)]
+                message["headers"] = [
+                    *message["headers"],
+                    *local_headers(exchange),
+                    *stamp_headers(exchange, time.monotonic(), correlation),
+                ]
             else:
                 exchange.sent += len(message.get("body", b""))
             await send(message)

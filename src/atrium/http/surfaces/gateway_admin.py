@@ -43,7 +43,7 @@ def router(lane: Lane, roster: Roster) -> APIRouter:
     async def requests(limit: int = 50) -> list[Mapping[str, object]]:
         """The newest requests, newest first."""
         newest = list(lane.explained.values())[::-1]
-        return newest[: max(1, min(limit, MOST_SHOWN))]
+        return [record.told() for record in newest[: max(1, min(limit, MOST_SHOWN))]]
 
     @routes.get("/requests/{request_id}")
     async def explain(request_id: str) -> Mapping[str, object]:
@@ -52,6 +52,6 @@ def router(lane: Lane, roster: Roster) -> APIRouter:
         if record is None:
             hint = f"The newest {lane.proxy.explained} are kept"
             raise NotFound(f"There is no record of a request '{request_id[:128]}'", hint=hint)
-        return record
+        return record.told()
 
     return routes
