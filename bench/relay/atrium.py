@@ -16,6 +16,7 @@ endpoints:
   - {{name: streams, url: "http://127.0.0.1:{streams}", type: openai, check_interval: 5s}}
 limits: {{global_per_minute: 0, per_ip_per_minute: 0}}
 models: {{install_defaults: false}}
+telemetry: {{level: warning}}
 """
 PATH = "/olla/openai/v1/chat/completions"
 

@@ -28,6 +28,7 @@ NOT_ONWARD = (
 NOT_BACK = HOP_BY_HOP | frozenset({b"content-length", b"set-cookie", b"authorization", b"x-api-key", b"x-auth-token"})
 NOT_BACK_FAMILIES = (b"x-olla-", b"access-control-", b"x-ratelimit-")
 OUR_KEY = re.compile(rb"lollms_[0-9a-fA-F]{16}_")
+NOTHING: frozenset[bytes] = frozenset()
 OUR_KEY_START = b"lollms_"
 NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\x00\r\n]*)?")
@@ -49,14 +50,14 @@ def named_by(headers: Iterable[Header]) -> set[bytes]:
 
 def onward(headers: Sequence[Header], own: frozenset[bytes]) -> list[bytes]:
     """The lines of a client's head that an endpoint may see. `own`: names that the endpoint's configuration sets."""
-    hop = named_by(headers)
+    hop = named_by(headers) if any(name == b"connection" for name, _ in headers) else NOTHING
     return [
         b"%b: %b\r\n" % (name, value)
         for name, value in headers
         if name not in NOT_ONWARD
         and name not in own
         and name not in hop
-        and not (OUR_KEY_START in value.lower() and OUR_KEY.search(value.lower()))
+        and not (OUR_KEY_START in value and OUR_KEY.search(value))
     ]
 
 

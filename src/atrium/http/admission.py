@@ -69,7 +69,7 @@ def refuse_key_in_query(query: bytes) -> None:
 
 def presented_key(headers: Headers) -> str:
     """What was shown as a key, without looking at whether it is one; empty when nothing was."""
-    found = {name: value for name, value in reversed(headers) if name in KEY_HEADERS}
+    found = dict(headers[::-1])
     for name in KEY_HEADERS:
         if name in found:
             value = found[name].decode("latin-1").strip()

@@ -64,6 +64,24 @@ class Asked:
         return self.rest in LOCAL_PATHS and self.prefix in (ANY_OPENAI, "proxy")
 
 
+PLACES: dict[tuple[bytes, bytes], tuple[str, bytes] | None] = {}
+MOST_PLACES = 1024
+LONGEST_PLACE = 200
+
+
+def known_place(method: bytes, path: bytes) -> tuple[str, bytes] | None:
+    """`place_of` by heart, since a client asks for few paths again and again. Raises nothing."""
+    key = (method, path)
+    if key in PLACES:
+        return PLACES[key]
+    place = place_of(method, path)
+    if len(path) <= LONGEST_PLACE:
+        if len(PLACES) >= MOST_PLACES:
+            PLACES.clear()
+        PLACES[key] = place
+    return place
+
+
 def place_of(method: bytes, path: bytes) -> tuple[str, bytes] | None:
     """Prefix and rest of a path that is relayed; None for one that Atrium answers itself."""
     if path.startswith(ROOT):

@@ -24,7 +24,7 @@ from atrium.http.sticky import Pin, stick
 from atrium.http.upstream_error import UpstreamError
 from atrium.relay.directory import Endpoint
 from atrium.relay.sessions import Sessions
-from atrium.relay.tally import Took
+from atrium.relay.tally import took
 from atrium.relay.upstream import Upstream
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS"})
@@ -276,12 +276,12 @@ class Forwarding:
         if endpoint is None:
             return
         now = time.monotonic()
-        took = now - self._leased_at
-        self.tries.append((endpoint.spec.name, how, took))
+        seconds = now - self._leased_at
+        self.tries.append((endpoint.spec.name, how, seconds))
         endpoint.give_back(outcome, now)
         size = self.request.sent
         failed = outcome is Outcome.FAILURE or (self._answered and self.request.status >= 500)
-        endpoint.tally.note(Took(took, size, failed, time.time()))
+        endpoint.tally.note(took(seconds, size, failed=failed, at=time.time()))
 
     def read_usage(self) -> None:
         self.usage = usage_of(self._tail) or self.usage

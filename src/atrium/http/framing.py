@@ -74,6 +74,7 @@ class AnswerWriter:
         """The proper end."""
         if self._chunked:
             self._held.append(b"0\r\n%b\r\n" % (self._trailer() if self._trailer else b""))
+        self._trailer = None
         self.flush()
         if not self._keep_alive and not self._lingers:
             self._transport.close()

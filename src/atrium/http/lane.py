@@ -23,7 +23,7 @@ from atrium.http.parties import Client
 from atrium.relay.directory import Directory, Endpoint
 from atrium.relay.discover import refresh
 from atrium.relay.sessions import Sessions
-from atrium.relay.tally import Took
+from atrium.relay.tally import took
 from atrium.services.list_models import ListModels
 from atrium.settings.tree import Settings
 from atrium.telemetry.gateway_metrics import EndpointFigures, GatewayFigures
@@ -194,11 +194,11 @@ class Lane:
         failed = request.status >= 500 or (bool(request.broken) and request.status != CLIENT_LEFT)
         tallies.requests += 1
         tallies.failures += failed
-        took = Took(seconds, request.sent, failed, time.time())
-        tallies.ended.note(took)
+        cost = took(seconds, request.sent, failed=failed, at=time.time())
+        tallies.ended.note(cost)
         if way.model and way.tries:
             endpoint = way.tries[-1][0]
-            tallies.note_model(way.ran, endpoint, request.address, took)
+            tallies.note_model(way.ran, endpoint, request.address, cost)
 
     def report(self, request: Client, fault: BaseException) -> None:
         """A bug: the log has more than the caller is told."""

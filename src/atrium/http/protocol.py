@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from atrium.core.errors import AtriumError, BadRequest, HeadersTooLarge, RequestTimeout, Unavailable
 from atrium.decisions.relayed_path import ROOT
-from atrium.http.asked import Asked, place_of
+from atrium.http.asked import Asked, known_place
 from atrium.http.edge import error_answer, read_lines
 from atrium.http.lane import Lane
 from atrium.http.reading import DISCARD_PATIENCE, MOST_DISCARDED
@@ -44,6 +44,8 @@ class Door(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._head_bytes = 0
         self._in_head = True
+        self._begun = False
+        """A request has begun whose head is not whole."""
         self._too_slow: asyncio.TimerHandle | None = None
         self._now: Cycle | None = None
         """Whose turn it is; `cycle` is the newest, which may still wait for its turn."""
@@ -59,15 +61,21 @@ class Door(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         in_head = self._in_head
-        if in_head and self._too_slow is None:
-            self._watch_head()
         super().data_received(data)
-        if in_head and self._in_head:
+        if in_head and self._in_head and self._begun:
+            # The head has come in part: from now on it must hurry.
+            if self._too_slow is None:
+                self._watch_head()
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.max_header:
                 self._refuse(HeadersTooLarge(f"The request's head is larger than {self.limits.max_header} bytes"))
 
+    def on_message_begin(self) -> None:
+        self._begun = True
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
+        self._begun = False
         self._in_head = False
         self._head_bytes = 0
         self._unwatch_head()
@@ -76,7 +84,7 @@ class Door(HttpToolsProtocol):
             return
         method = parser.get_method()
         path, _, query = self.url.partition(b"?")
-        place = place_of(method, path) if self.lane else None
+        place = known_place(method, path) if self.lane else None
         if self.lane is None or place is None or not self.lane.takes(place[0], olla=path.startswith(ROOT)):
             super().on_headers_complete()
             self._read_on()

@@ -301,3 +301,5 @@ class Relayed:
         self._pieces = []
         self.lane.left(self)
         self.lane.settled(self)
+        # What points at one another is freed at once only when one of them lets go.
+        self.forwarding = None

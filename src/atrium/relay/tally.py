@@ -23,6 +23,12 @@ class Took:
     size: int
     failed: bool
     at: float
+    bucket: int
+    """Of the latency, in `EDGES`."""
+
+
+def took(seconds: float, size: int, *, failed: bool, at: float) -> Took:
+    return Took(seconds, size, failed, at, bisect_left(EDGES, seconds))
 
 
 @dataclass(slots=True)
@@ -48,9 +54,10 @@ class Tally:
         self.traffic += took.size
         self.total += seconds
         self.least = seconds if self.ended == 1 or seconds < self.least else self.least
-        self.most = max(self.most, seconds)
+        if seconds > self.most:
+            self.most = seconds
         self.last = took.at
-        self.buckets[bisect_left(EDGES, seconds)] += 1
+        self.buckets[took.bucket] += 1
         if took.failed:
             self.failures += 1
             self.in_a_row += 1
