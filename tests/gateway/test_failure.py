@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.fakes import Fake, free_port, gateway
-from tests.gateway.wire import Raw, connect, exchange, get, post
+from tests.gateway.wire import Raw, connect, exchange, get, post, read_answer
 from tests.running import RunningServer
 
 CHAT = "/olla/openai/v1/chat/completions"
@@ -210,3 +210,45 @@ def test_a_health_check_that_fails_and_recovers_is_seen(tmp_path: Path) -> None:
             assert soon(lambda: names() == ["m9"])
         finally:
             late.kill()
+
+
+def test_who_leaves_the_line_loses_nobody_their_turn(tmp_path: Path) -> None:
+    narrow = Fake("narrow", "openai", ("m1",), {"max_concurrent": 1})
+    with gateway(tmp_path, [narrow]) as server, ThreadPoolExecutor(4) as pool:
+        key = f"Authorization: Bearer {server.key}"
+        slow = post(CHAT, HELLO, key, "X-Fake: slow=400ms")
+        first = pool.submit(exchange, server.url, slow)
+        assert soon(lambda: narrow.counts()["in_flight"] == 1)
+        leaving = [connect(server.url) for _ in range(5)]
+        for line in leaving:
+            line.sendall(slow)
+        waiting = [pool.submit(exchange, server.url, post(CHAT, HELLO, key)) for _ in range(3)]
+        for line in leaving:
+            line.close()
+        assert [one.result().status for one in [first, *waiting]] == [200] * 4
+        assert narrow.counts()["asked"] == 4
+
+
+def test_a_refusal_leaves_the_connection_usable(relay: RunningServer, key: str) -> None:
+    with connect(relay.url) as line:
+        for data, status in [
+            (post(CHAT, HELLO), 401),
+            (get("/olla/openai/../x", key), 400),
+            (post(CHAT, HELLO, key), 200),
+        ]:
+            line.sendall(data)
+            assert read_answer(line).status == status
+
+
+def test_a_stop_lets_a_stream_end_and_then_goes_at_once(tmp_path: Path) -> None:
+    with gateway(tmp_path, [Fake("one")]) as server:
+        key = f"Authorization: Bearer {server.key}"
+        with connect(server.url) as line:
+            line.sendall(post(CHAT, STREAM, key, "X-Fake: pace=100ms, chunks=10"))
+            assert line.recv(10) == b"HTTP/1.1 2"
+            server.process.terminate()
+            rest = b""
+            while data := line.recv(65536):
+                rest += data
+        assert b"[DONE]" in rest
+        assert server.process.wait(5) == 0

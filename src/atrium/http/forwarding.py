@@ -128,11 +128,18 @@ class Forwarding:
         try:
             async with asyncio.timeout(self.lane.proxy.queue_timeout):
                 await turn.wait()
-        except TimeoutError:
-            raise QueueFull(f"'{endpoint.spec.name}' was busy for {time.monotonic() - began:.0f} s") from None
-        finally:
-            if not turn.is_set():
+        except BaseException as left:
+            if turn.is_set():
+                # Given up at the very moment its turn came: it is the next one's.
+                endpoint.promised -= 1
+                endpoint.wake()
+            else:
                 endpoint.waiting.remove(turn.set)
+            if isinstance(left, TimeoutError):
+                waited = time.monotonic() - began
+                raise QueueFull(f"'{endpoint.spec.name}' was busy for {waited:.0f} s") from None
+            raise
+        endpoint.promised -= 1
         self.waited = time.monotonic() - began
         self._task = None
         self._lease(endpoint)

@@ -155,6 +155,8 @@ class Door(HttpToolsProtocol):
 
     def answered(self, relayed: Relayed) -> None:
         """The next request may have its turn; a client that is still sending is listened to for a while."""
+        if not relayed.keep_alive and not relayed.more_body:
+            self.transport.close()
         if relayed.more_body:
             self._lingering = self.loop.call_later(DISCARD_PATIENCE, self.transport.close)
         self.on_response_complete()

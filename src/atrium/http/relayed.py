@@ -35,6 +35,8 @@ class NobodyWaits:
 
 
 NOBODY_WAITS = NobodyWaits()
+NEAR = 64 * 1024
+"""Bytes."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -129,7 +131,7 @@ class Relayed:
         """Called about once a second: who is silent for too long?"""
         patience = self.lane.settings.limits.body_timeout
         if self.more_body and self._turn and not self.response_complete and now - self._heard > patience:
-            self._fail(RequestTimeout(f"The body stopped coming for {patience:g} s"))
+            self.refuse(self._failure or RequestTimeout(f"The body stopped coming for {patience:g} s"))
         elif self.forwarding is not None:
             self.forwarding.look(now)
 
@@ -172,7 +174,8 @@ class Relayed:
         if not self._turn or self.response_complete or self.forwarding is not None:
             return
         if self._failure is not None:
-            self.refuse(self._failure)
+            if not (self.more_body and self._body_is_near):
+                self.refuse(self._failure)
         elif self.caller is not None and not self.more_body:
             try:
                 self._forward()
@@ -220,8 +223,16 @@ class Relayed:
 
     def _fail(self, error: AtriumError) -> None:
         self._failure = error
-        if self._turn:
+        if self._turn and not (self.more_body and self._body_is_near):
             self.refuse(error)
+
+    @property
+    def _body_is_near(self) -> bool:
+        """A small body is waited for before a refusal, so that its connection can be used again."""
+        if self._expects or self.asked.header(b"transfer-encoding"):
+            return False
+        length = self.asked.header(b"content-length")
+        return not length or (len(length) < 6 and int(length) <= NEAR)
 
     def _too_large(self, size: int) -> TooLarge:
         self.lane.gateway.limiter.violations.size += 1

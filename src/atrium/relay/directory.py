@@ -46,6 +46,8 @@ class Endpoint:
         self.health = Health.UNKNOWN if spec.check_interval else Health.HEALTHY
         self.circuit: Circuit = CLOSED
         self.in_flight = 0
+        self.promised = 0
+        """Turns that were given to who waited and has not begun yet."""
         self.tally = Tally()
         self.checked = Checked()
         self.offered: Mapping[str, Offered] = {}
@@ -72,7 +74,7 @@ class Endpoint:
 
     @property
     def full(self) -> bool:
-        return bool(self.spec.max_concurrent) and self.in_flight >= self.spec.max_concurrent
+        return bool(self.spec.max_concurrent) and self.in_flight + self.promised >= self.spec.max_concurrent
 
     def list_models(self, models: Sequence[Offered], now: float) -> None:
         spec = self.spec
@@ -105,7 +107,12 @@ class Endpoint:
         """Exactly once for each lease."""
         self.in_flight -= 1
         self.circuit = ended(self.circuit, outcome, now)
+        self.wake()
+
+    def wake(self) -> None:
+        """Give a free turn to who has waited longest; it is theirs until they lease or let it go."""
         if self.waiting and not self.full:
+            self.promised += 1
             self.waiting.popleft()()
 
 
