@@ -26,11 +26,14 @@ class Fake:
     models: Sequence[str] = ("m1",)
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     port: int = 0
+    cert: Path | None = None
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """On the port that it had before, if it had one."""
         command = (*PROGRAM, "--port", str(self.port), "--kind", self.kind, "--models", ",".join(self.models))
+        if self.cert:
+            command += ("--cert", str(self.cert))
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(Path.home()))
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
@@ -47,7 +50,8 @@ class Fake:
 
     @property
     def config(self) -> dict[str, Any]:
-        own = {"name": self.name, "url": f"http://127.0.0.1:{self.port}", "type": self.kind}
+        scheme = "https" if self.cert else "http"
+        own = {"name": self.name, "url": f"{scheme}://127.0.0.1:{self.port}", "type": self.kind}
         return {**own, "check_interval": "500ms", "check_timeout": "1s", **self.options}
 
 

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import itertools
 import signal
+import ssl
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -307,9 +308,16 @@ async def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--kind", default="openai")
     parser.add_argument("--models", default="m1")
+    parser.add_argument("--cert", help="PEM file with certificate and key: speak HTTPS")
     told = parser.parse_args()
+    secured = None
+    if told.cert:
+        secured = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        secured.load_cert_chain(told.cert)
     endpoint = FakeEndpoint(told.kind, told.models.split(","))
-    server = await asyncio.start_server(endpoint.serve, "127.0.0.1", told.port, limit=MOST_REQUEST, backlog=1024)
+    server = await asyncio.start_server(
+        endpoint.serve, "127.0.0.1", told.port, limit=MOST_REQUEST, backlog=1024, ssl=secured
+    )
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     stopped = asyncio.Event()
