@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -29,6 +30,8 @@ from atrium.relay.upstream import Upstream
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 TAIL = 4096
+TAIL_PIECES = 4
+"""The usage and the closing line may come apart."""
 
 
 class Forwarding:
@@ -62,7 +65,7 @@ class Forwarding:
         self._task: asyncio.Task[None] | None = None
         self._rewritten: UpstreamError | None = None
         self._pin: Pin | None = None
-        self._tail = b""
+        self._tail: deque[bytes] = deque(maxlen=TAIL_PIECES)
         """The end of the answer, where usage stands."""
 
     # Choosing.
@@ -216,7 +219,7 @@ class Forwarding:
         if self._rewritten is not None:
             self._rewritten.piece(data)
             return
-        self._tail = data[-TAIL:] if len(data) >= TAIL else (self._tail + data)[-TAIL:]
+        self._tail.append(data if len(data) <= TAIL else data[-TAIL:])
         if self.request.writer is not None:
             self.request.writer.piece(data)
 
@@ -291,8 +294,8 @@ class Forwarding:
         endpoint.tally.note(took(seconds, size, failed=failed, at=time.time()))
 
     def read_usage(self) -> None:
-        self.usage = usage_of(self._tail) or self.usage
-        self._tail = b""
+        self.usage = usage_of(b"".join(self._tail)) or self.usage
+        self._tail.clear()
 
     def guarded(self, act: Callable[[], None]) -> None:
         try:
