@@ -56,6 +56,8 @@ class Forwarding:
         self.waited = 0.0
         self.usage = Usage()
         self._call = call
+        self._named: tuple[str, ...] = ()
+        """Folded names that will do for the model that was asked for."""
         self._ranked: list[Endpoint] = []
         self._upstream: Upstream | None = None
         self._leased_at = 0.0
@@ -72,6 +74,7 @@ class Forwarding:
 
     def choose(self, wanted: Wanted, *, again: bool) -> None:
         lane = self.lane
+        self._named = wanted.models
         self.choice = choice = lane.choose(wanted)
         self._ranked = list(choice.ranked)
         if self._ranked and lane.sessions is not None:
@@ -183,9 +186,8 @@ class Forwarding:
     def _as_sent(self, endpoint: Endpoint) -> bytes:
         """The body as it came, but for the name of a model that was asked for by an alias."""
         self.ran = self.model
-        if self.model and self.model in self.lane.settings.model_aliases:
-            names = self.lane.names_of(self.model)
-            self.ran = next((endpoint.name_of(name) for name in names if endpoint.has(name)), self.model)
+        if self._named and not endpoint.has(self.model.casefold()):
+            self.ran = next((endpoint.name_of(name) for name in self._named if endpoint.has(name)), self.model)
             if self.ran != self.model and not self.asked.header(b"content-type").startswith(b"multipart"):
                 return with_model(self.request.body, self._call.field, self.ran)
         return self.request.body
@@ -202,6 +204,7 @@ class Forwarding:
             self.guarded(self._try_next)
             return
         self._answered = True
+        self.request.release_body()
         self.request.status = head.status
         if self._pin is not None and self._pin.key and self.lane.sessions is not None and head.status < 500:
             self.lane.sessions.pin(self._pin.key, endpoint.spec.name)

@@ -60,6 +60,8 @@ class Lane:
         sticky = settings.sticky_sessions
         self.sessions = Sessions(sticky.max_sessions, sticky.idle_ttl_seconds) if sticky.enabled else None
         self.active: set[Client] = set()
+        self.buffered = 0
+        """Bytes of bodies that are held in memory."""
         self.explained: OrderedDict[str, Record] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._refreshed = -REFRESH_EVERY
@@ -96,7 +98,15 @@ class Lane:
 
     def wanted(self, asked: Asked, model: str) -> Wanted:
         target = asked.header(b"x-olla-target").decode("latin-1")
-        return Wanted(asked.prefix, self.names_of(model), target)
+        names = self.names_of(model)
+        if "/" in model and not self.directory.known(asked.prefix, names) and (pinned := self.pinned(model)):
+            return Wanted(asked.prefix, (pinned[1].casefold(),), pinned[0])
+        return Wanted(asked.prefix, names, target)
+
+    def pinned(self, model: str) -> tuple[str, str] | None:
+        """Endpoint and model of a name such as `den/llama3`, where there is an endpoint `den`."""
+        endpoint, _, rest = model.partition("/")
+        return (endpoint, rest) if any(one.spec.name == endpoint for one in self.directory.endpoints) else None
 
     def names_of(self, model: str) -> tuple[str, ...]:
         """Folded names that will do for what was asked."""
@@ -196,7 +206,8 @@ class Lane:
         tallies.failures += failed
         cost = took(seconds, request.sent, failed=failed, at=time.time())
         tallies.ended.note(cost)
-        if way.model and way.tries:
+        # A name that nobody listed makes no entry, or anybody could fill the memory with names.
+        if way.model and way.tries and way.routing is not None and way.routing[1] == b"routed":
             endpoint = way.tries[-1][0]
             tallies.note_model(way.ran, endpoint, request.address, cost)
 

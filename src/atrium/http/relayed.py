@@ -12,7 +12,7 @@ import asyncio
 import time
 from typing import Protocol
 
-from atrium.core.errors import AtriumError, NotOffered, RequestTimeout, TooLarge
+from atrium.core.errors import AtriumError, NotOffered, RequestTimeout, TooLarge, Unavailable
 from atrium.core.people import Caller
 from atrium.decisions.break_circuit import Outcome
 from atrium.decisions.choose_endpoint import Wanted
@@ -80,6 +80,7 @@ class Relayed:
         self._failure: AtriumError | None = None
         self._pieces: list[bytes] = []
         self._size = 0
+        self._held = 0
         self._heard = self.started
         self._looking: asyncio.Task[None] | None = None
 
@@ -97,11 +98,19 @@ class Relayed:
     def take_body(self, data: bytes) -> None:
         self._heard = time.monotonic()
         self._size += len(data)
-        if self._failure is None and self._size <= self.lane.settings.limits.max_body:
-            self._pieces.append(data)
-        elif self._failure is None:
-            self._pieces = []
+        if self._failure is not None:
+            return
+        limits = self.lane.settings.limits
+        if self._size > limits.max_body:
+            self.release_body()
             self._fail(self._too_large(self._size))
+        elif self.lane.buffered + len(data) > limits.buffered_bytes:
+            self.release_body()
+            self._fail(Unavailable("Too many large requests are being taken", hint="Try again", retry_after=1))
+        else:
+            self._pieces.append(data)
+            self._held += len(data)
+            self.lane.buffered += len(data)
 
     def end_body(self) -> None:
         self.more_body = False
@@ -208,11 +217,20 @@ class Relayed:
             self._pieces = [b"".join(self._pieces)]
         return self._pieces[0] if self._pieces else b""
 
+    def release_body(self) -> None:
+        """It is not needed any more."""
+        self._pieces = []
+        self.lane.buffered -= self._held
+        self._held = 0
+
     def hand_over(self) -> None:
         """To the application, with its body and its place in the line."""
         self.lane.left(self)
+        self.lane.directory.tallies.requests += self.asked.olla
         self.lane.gateway.metrics.withdrawn()
-        self.connection.hand_over(self, self.body)
+        body = self.body
+        self.release_body()
+        self.connection.hand_over(self, body)
 
     def failed(self, fault: Exception) -> None:
         """Nothing was sent to the client yet."""
@@ -309,7 +327,7 @@ class Relayed:
 
     def _close(self) -> None:
         self.response_complete = True
-        self._pieces = []
+        self.release_body()
         self.lane.left(self)
         self.lane.settled(self)
         # What points at one another is freed at once only when one of them lets go.

@@ -136,5 +136,5 @@ def next_wait(spec: EndpointSpec, health: Health, failures: int) -> float:
     if health in ROUTABLE or health is Health.CONFIG_ERROR:
         return spec.check_interval
     factor = BACKOFF[min(failures, len(BACKOFF) - 1)]
-    wait = min(spec.check_interval * factor, max(LONGEST_WAIT, spec.check_interval))
-    return wait * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads checks, guards nothing
+    wait = spec.check_interval * factor * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - guards nothing
+    return min(wait, max(LONGEST_WAIT, spec.check_interval))

@@ -129,6 +129,7 @@ class Tallies:
     def note_model(self, name: str, endpoint: str, client: str, took: Took) -> None:
         model = self.model(name)
         self.models.move_to_end(name)
+        model.hits += 1
         model.own.requests += 1
         model.own.note(took)
         if len(model.clients) < MOST_CLIENTS:

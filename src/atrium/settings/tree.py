@@ -46,6 +46,7 @@ class Limits:
     burst: Annotated[int, Doc("requests that may come at once within those limits"), AtLeast(1)] = 50
     health_per_minute: Annotated[int, Doc("requests of `/internal/health` from one address; 0 sets no limit")] = 1000
     max_body: Annotated[Size, Doc("largest request body")] = 100 * MB
+    buffered_bytes: Annotated[Size, Doc("memory for all request bodies that are being taken together")] = 512 * MB
     max_header: Annotated[Size, Doc("largest request head")] = MB
     header_timeout: Annotated[Duration, Doc("how long a client may take to send a request's head")] = 30.0
     body_timeout: Annotated[Duration, Doc("longest silence while a client sends a body")] = 30.0
