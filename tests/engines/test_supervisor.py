@@ -116,6 +116,25 @@ async def test_a_negative_keep_alive_keeps_a_model_for_ever(tmp_path: Path) -> N
         assert engines.running()[0].expires_in == pytest.approx(60, abs=5)
 
 
+async def test_a_request_without_a_keep_alive_leaves_what_an_earlier_one_asked_for(tmp_path: Path) -> None:
+    async with supervised(tmp_path, keep_alive=SOON) as (engines, told):
+        await use(engines, fake("one"), keep_alive=-1)
+        await use(engines, fake("one"))
+        assert engines.running()[0].expires_in is None
+        assert await engines.unload("one")
+        await use(engines, fake("one"))
+        assert (await told.heard("model.unloaded", 2))["why"] == "keep-alive"
+
+
+async def test_a_model_may_have_a_keep_alive_and_slots_of_its_own(tmp_path: Path) -> None:
+    card = replace(fake("one"), keep_alive=60.0, slots=7)
+    async with supervised(tmp_path, keep_alive=SOON) as (engines, _):
+        async with engines.lease(card, ANNA) as lease:
+            assert lease.runner.slots == 7
+            assert engines.running()[0].expires_in == 60
+        assert engines.running()[0].expires_in == pytest.approx(60, abs=5)
+
+
 async def test_an_unload_waits_for_the_leases(tmp_path: Path) -> None:
     async with supervised(tmp_path) as (engines, told):
         async with engines.lease(fake("one"), ANNA) as lease:

@@ -111,6 +111,13 @@ def test_the_data_folder_is_the_first_that_was_named() -> None:
     assert find_data_dir(None, {"HOME": "/c"}) == Path("/c/.local/share/atrium")
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("never", -1), ("Never", -1), ("-1", -1), ("0", 0), ("10m", 600), ("1.5h", 5400)]
+)
+def test_a_model_may_stay_for_ever(text: str, seconds: float, tmp_path: Path) -> None:
+    assert loaded(tmp_path, f"models: {{keep_alive: {text}}}").models.keep_alive == seconds
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("2s", 2), ("10m", 600), ("1.5h", 5400), ("7", 7)])
 def test_durations(text: str, seconds: float) -> None:
     assert read_duration(text) == seconds

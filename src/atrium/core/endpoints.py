@@ -48,8 +48,10 @@ class RunnerStatus:
     memory_used: int
     """Bytes of resident memory as measured; 0 when not running."""
     expires_in: float | None
-    """Seconds until it is unloaded if nobody asks; None: never, or not running."""
+    """Seconds until it is unloaded if nobody asks (in use: counted from now); None: never, or not running."""
     last_error: str = ""
+    context: int = 0
+    """Tokens per slot; 0 when not running."""
 
 
 class Health(Enum):

@@ -77,6 +77,10 @@ class ModelCard:
     """Where it came from, as an address that `models install` takes."""
     options: Mapping[str, str] = field(default_factory=dict[str, str])
     """Engine options of this model: pooling, faults of the fake, ..."""
+    keep_alive: float | None = None
+    """Seconds it stays loaded without a request; negative: for ever. None: as the settings say."""
+    slots: int | None = None
+    """Answers at the same time. None: as the settings say."""
 
 
 @dataclass(frozen=True, slots=True)

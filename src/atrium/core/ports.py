@@ -49,15 +49,20 @@ class Engines(Protocol):
     ) -> AbstractAsyncContextManager[Lease]:
         """Wait until the model is ready, loading it if need be; one load however many ask.
 
+        `keep_alive` in seconds says how long the model stays after its last lease, counted from that lease's end:
+        0 unloads it then, a negative one keeps it for ever. None leaves what an earlier lease of the same runner asked
+        for; on a fresh runner it is the model's own, or else the settings'. To load a model, lease it and let go.
         Cancelling the wait leaves no load behind that nobody else asked for.
         Raises QueueFull, NotEnoughMemory, EngineFailed, EngineMissing, ModelLoading (waited too long), ShuttingDown.
         """
         ...
 
-    def running(self) -> tuple[RunnerStatus, ...]: ...
+    def running(self) -> tuple[RunnerStatus, ...]:
+        """Every model that has a runner, is waited for or failed lately; loaded are those in state READY."""
+        ...
 
     async def unload(self, model: str) -> bool:
-        """Stop a model's runner after its leases ended; False when it is not loaded."""
+        """Stop a model's runner after its leases ended and return when its memory is free; False: it is not loaded."""
         ...
 
 

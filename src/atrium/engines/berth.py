@@ -140,7 +140,9 @@ class Berth:
 
     def status(self, now: float) -> RunnerStatus:
         life = self.life
-        expires = life.expiry.when() - now if life and life.expiry else None
+        expires = None if life is None or life.keep_alive < 0 else life.keep_alive
+        if life and life.expiry:
+            expires = max(0.0, life.expiry.when() - now)
         return RunnerStatus(
             model=self.name,
             state=self.state,
@@ -150,8 +152,9 @@ class Berth:
             waiting=len(self.waiters) + (life.line.waiting if life else 0),
             memory_estimate=max(life.plan.memory, self.seen_memory) if life else self.seen_memory,
             memory_used=life.process.memory if life else 0,
-            expires_in=None if expires is None else max(0.0, expires),
+            expires_in=expires,
             last_error=self.last_error,
+            context=life.plan.context if life else 0,
         )
 
     def backoff(self) -> float:

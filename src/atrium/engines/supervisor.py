@@ -102,7 +102,8 @@ class Supervisor:
             who = caller.name if caller.user_id is None else str(caller.user_id)
             yield HeldLease(life, who, self._now() - since, partial(self._suspect, berth), life.runner)
         finally:
-            life.keep_alive = self._bounds.keep_alive if keep_alive is None else keep_alive
+            if keep_alive is not None:
+                life.keep_alive = keep_alive
             self._give_back(berth, life)
 
     def running(self) -> tuple[RunnerStatus, ...]:
@@ -269,6 +270,7 @@ class Supervisor:
             process=RunnerProcess(launch, self._placement),
             line=TurnLine(plan.slots, longest=self._bounds.queue, patience=self._bounds.queue_timeout),
             begun_at=self._now(),
+            keep_alive=self._bounds.keep_alive if berth.card.keep_alive is None else berth.card.keep_alive,
         )
         berth.life = life
         self._tell("runner.started", {"model": berth.name, "memory_estimate": plan.memory, "slots": plan.slots})
@@ -287,7 +289,6 @@ class Supervisor:
 
     def _ready(self, berth: Berth, life: Life) -> None:
         life.ready_at = life.idle_since = self._now()
-        life.keep_alive = self._bounds.keep_alive
         berth.failed_loads = 0
         seconds = life.ready_at - life.begun_at
         self._tell("runner.ready", {"model": berth.name, "seconds": round(seconds, 3), "pid": life.process.pid})

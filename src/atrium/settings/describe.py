@@ -103,7 +103,9 @@ def shown(key: Key) -> str:
         return "null"
     if key.unit == "size":
         return next((f"{value // factor}{unit}" for unit, factor in SIZES if value and value % factor == 0), str(value))
-    if key.unit == "duration":
+    if key.unit == "stay" and value < 0:
+        return "never"
+    if key.unit in ("duration", "stay"):
         return next(
             (f"{value / factor:g}{unit}" for unit, factor in SPANS if value and value % factor == 0), f"{value:g}s"
         )

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 class Unit:
     """Marks a number that may be written with a unit."""
 
-    name: Literal["duration", "size", "share"]
+    name: Literal["duration", "size", "share", "stay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,4 +33,6 @@ class Secret:
 
 
 Duration = Annotated[float, Unit("duration"), AtLeast(0)]
+Stay = Annotated[float, Unit("stay")]
+"""A duration, or `never` (any negative one) for what does not end by itself."""
 Size = Annotated[int, Unit("size"), AtLeast(0)]

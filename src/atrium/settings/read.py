@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, g
 
 from atrium.core.errors import ConfigError
 from atrium.settings.marks import AtLeast, Unit
-from atrium.settings.units import read_duration, read_size
+from atrium.settings.units import read_duration, read_size, read_stay
 from atrium.settings.yaml_text import Node
 
+UNITS = {"duration": read_duration, "stay": read_stay, "size": read_size}
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -79,7 +80,7 @@ class Reader:
         unit = next((mark.name for mark in marks if isinstance(mark, Unit)), None)
         if unit and isinstance(node.value, str):
             try:
-                return (read_duration if unit == "duration" else read_size)(self._text(node, path))
+                return UNITS[unit](self._text(node, path))
             except ValueError as error:
                 raise ConfigError(f"{node.place}: '{path}': {error}") from None
         return self._scalar(hint, node, path)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from atrium.settings.gateway import Balancer, Discovery, EndpointSettings, Proxy, StickySessions
-from atrium.settings.marks import AtLeast, Doc, Duration, Size
+from atrium.settings.marks import AtLeast, Doc, Duration, Size, Stay
 
 MB = 1024 * 1024
 
@@ -85,7 +85,7 @@ class ModelSettings:
     memory: Annotated[
         str, Doc("memory for all runners: a share of the machine's (or cgroup's) such as `70%`, or a size")
     ] = "70%"
-    keep_alive: Annotated[Duration, Doc("how long an unused model stays loaded")] = 600.0
+    keep_alive: Annotated[Stay, Doc("how long an unused model stays loaded; 0: not at all, `never`: for ever")] = 600.0
     parallel: Annotated[int, Doc("slots per chat model: answers made at the same time"), AtLeast(1)] = 4
     context: Annotated[
         str, Doc("tokens per slot, or `auto`: what the model was trained for, as far as memory allows")

@@ -17,7 +17,7 @@ class FakeRecipe:
 
     def plan(self, card: ModelCard, budget: int) -> Plan:  # noqa: ARG002 - what it claims does not depend on the machine
         fake = parse_fake(card.path)
-        slots = fake.slots or self.slots
+        slots = fake.slots or card.slots or self.slots
         return Plan(
             slots=slots,
             context=fake.context,

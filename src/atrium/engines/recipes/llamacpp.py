@@ -64,7 +64,7 @@ class LlamaCppRecipe:
         if self.engine_version is None:
             raise EngineMissing("the engine for GGUF models is not installed", hint=f"Install {PACKAGE}")
         embeds = Ability.EMBEDDING in card.abilities
-        slots = EMBEDDING_SLOTS if embeds else self.slots
+        slots = card.slots or (EMBEDDING_SLOTS if embeds else self.slots)
         cost = _Cost(card, slots, embeds=embeds, prompt_cache=self.prompt_cache)
         context = self._context(cost, budget)
         return Plan(

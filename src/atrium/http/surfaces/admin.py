@@ -106,6 +106,7 @@ class RunnerView(BaseModel):
     waiting: int
     memory_estimate: int
     memory_used: int
+    context: int
     expires_in: float | None
     last_error: str
 
