@@ -108,6 +108,8 @@ class Spent:
 
     usage: Usage
     timing: Timing = Timing()
+    context: tuple[int, ...] = ()
+    """Token ids of prompt and answer, where they were asked for."""
 
 
 ChoiceEvent = Begun | TextPiece | ReasoningPiece | CallBegun | CallPiece | Ended

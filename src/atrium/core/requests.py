@@ -37,6 +37,8 @@ class Media:
     url: str
     place: str
     """Path of the part in the request, for errors: `messages[0].content[1]`."""
+    detail: str = ""
+    """How closely an image is to be looked at, as the caller wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     """For role TOOL: the call that this answers."""
+    thinking: str = ""
+    """What the assistant thought before it answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class Sampling:
     min_p: float | None = None
     typical_p: float | None = None
     repeat_penalty: float | None = None
+    repeat_last_n: int | None = None
+    """Over how many tokens `repeat_penalty` looks back; -1: the window."""
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     seed: int | None = None
@@ -138,6 +144,28 @@ class Gbnf:
 Constraint = FreeText | JsonObject | JsonSchema | Gbnf
 
 
+class Think(Enum):
+    """Whether, and how hard, a model thinks before it answers."""
+
+    OFF = "off"
+    ON = "on"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Wishes about how the engine runs the model, by the names that the caller gave them."""
+
+    context: int | None = None
+    """Tokens of the window that the model is to be loaded with; None: as it is configured."""
+    hints: tuple[str, ...] = ()
+    """Given, and without any bearing on the answer: threads, batches, GPU layers."""
+    samplers: tuple[str, ...] = ()
+    """Given, and of bearing on the answer, where only the engine itself may know them: mirostat."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chat:
     """One chat, whole and checked."""
@@ -159,6 +187,21 @@ class Chat:
     """Seconds the model stays loaded after this answer; negative: for ever; None: the model's setting."""
     dropped: tuple[str, ...] = ()
     """Fields that are not honoured and not harmful, in request order."""
+    think: Think | None = None
+    """None: as the model is used to."""
+    defaults: Sampling = Sampling()
+    """The dialect's own defaults, for what `sampling` leaves open; an endpoint elsewhere has its own."""
+    tuning: Tuning = Tuning()
+    asides: tuple[str, ...] = ()
+    """Fields that say nothing of the answer and that only Atrium itself keeps: a translation cannot carry them."""
+    context: tuple[int, ...] = ()
+    """Token ids of an earlier answer that this chat goes on from."""
+    wants_context: bool = False
+    """The last event carries the token ids of prompt and answer."""
+    drop_oldest: bool = False
+    """A prompt that does not fit loses its oldest messages, never the system's nor the last."""
+    prompt_template: str = ""
+    """A template of the caller's, in Ollama's notation, in place of the model's own."""
 
 
 Prompt = str | tuple[int, ...]
@@ -181,6 +224,14 @@ class Completion:
     top_logprobs: int | None = None
     keep_alive: float | None = None
     dropped: tuple[str, ...] = ()
+    defaults: Sampling = Sampling()
+    tuning: Tuning = Tuning()
+    asides: tuple[str, ...] = ()
+    suffix: str = ""
+    """What is to follow the text that the model fills in."""
+    raw: bool = False
+    """The caller's dialect would have put the prompt into the model's template, but was asked not to."""
+    images: tuple[Media, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +242,5 @@ class Embed:
     truncate: bool = False
     keep_alive: float | None = None
     dropped: tuple[str, ...] = ()
+    tuning: Tuning = Tuning()
+    asides: tuple[str, ...] = ()

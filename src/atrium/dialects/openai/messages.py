@@ -7,7 +7,7 @@ from typing import Literal
 
 from atrium.core.errors import InvalidValue
 from atrium.core.requests import JsonValue, Media, Message, Role, ToolCall
-from atrium.dialects.openai.fields import Fields, as_fields, shown, wrong
+from atrium.dialects.fields import Fields, as_fields, shown, wrong
 
 ROLES = {
     "system": Role.SYSTEM,

@@ -20,7 +20,7 @@ from atrium.core.requests import (
     Prompt,
 )
 from atrium.dialects.json_text import parse_object
-from atrium.dialects.openai.fields import Fields, wrong
+from atrium.dialects.fields import Fields, wrong
 from atrium.dialects.openai.messages import read_messages
 from atrium.dialects.openai.sampling import INT32, SAMPLING_FIELDS, read_sampling
 from atrium.dialects.openai.tools import read_tool_use

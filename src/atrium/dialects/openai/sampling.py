@@ -6,7 +6,7 @@ import re
 
 from atrium.core.errors import InvalidValue
 from atrium.core.requests import Sampling
-from atrium.dialects.openai.fields import Fields, wrong
+from atrium.dialects.fields import Fields, wrong
 
 INT32 = 2**31 - 1
 INT64 = 2**63 - 1

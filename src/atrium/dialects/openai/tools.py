@@ -6,7 +6,7 @@ import re
 
 from atrium.core.errors import InvalidValue
 from atrium.core.requests import MOST_CALLS, Tool, ToolMode, ToolUse
-from atrium.dialects.openai.fields import Fields, as_fields, wrong
+from atrium.dialects.fields import Fields, as_fields, wrong
 
 NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 
