@@ -154,6 +154,10 @@ class Think(Enum):
     HIGH = "high"
 
 
+Overflow = Literal["refuse", "left", "middle", "summarize"]
+"""An error, or whole turns are left out, the oldest or the middle ones; never the system's nor the last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """Wishes about how the engine runs the model, by the names that the caller gave them."""
@@ -198,8 +202,8 @@ class Chat:
     """Token ids of an earlier answer that this chat goes on from."""
     wants_context: bool = False
     """The last event carries the token ids of prompt and answer."""
-    drop_oldest: bool = False
-    """A prompt that does not fit loses its oldest messages, never the system's nor the last."""
+    overflow: Overflow | None = None
+    """What the caller wants to become of a prompt that does not fit; None: what the model's settings say."""
     prompt_template: str = ""
     """A template of the caller's, in Ollama's notation, in place of the model's own."""
 

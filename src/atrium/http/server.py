@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from atrium import __version__
 from atrium.core.errors import InvalidValue
 from atrium.decisions.client_address import read_networks
-from atrium.dialects.openai.request import RequestBounds
+from atrium.dialects.bounds import RequestBounds
 from atrium.http.admission import Admission
 from atrium.http.front import Front
 from atrium.http.lane import Gateway, Lane, figures_of

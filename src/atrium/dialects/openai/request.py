@@ -19,8 +19,9 @@ from atrium.core.requests import (
     JsonValue,
     Prompt,
 )
-from atrium.dialects.json_text import parse_object
+from atrium.dialects.bounds import RequestBounds
 from atrium.dialects.fields import Fields, wrong
+from atrium.dialects.json_text import parse_object
 from atrium.dialects.openai.messages import read_messages
 from atrium.dialects.openai.sampling import INT32, SAMPLING_FIELDS, read_sampling
 from atrium.dialects.openai.tools import read_tool_use
@@ -47,17 +48,6 @@ CHAT_FIELDS = SHARED_FIELDS | {
 }
 COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "echo", "logprobs", "best_of"}
 EMBED_FIELDS = frozenset({"model", "input", "encoding_format", "dimensions", "truncate", "user", "keep_alive"})
-
-
-@dataclass(frozen=True, slots=True)
-class RequestBounds:
-    """How much one request may hold."""
-
-    depth: int = 200
-    items: int = 2_000_000
-    messages: int = 10_000
-    tools: int = 512
-    inputs: int = 2048
 
 
 def parse_chat(raw: bytes, bounds: RequestBounds) -> Chat:
