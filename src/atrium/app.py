@@ -30,8 +30,10 @@ from atrium.relay.deadlines import Deadlines
 from atrium.relay.directory import Directory
 from atrium.relay.health import Checker
 from atrium.relay.pool import PoolBounds
+from atrium.relay.remotes import DirectoryRemotes
 from atrium.relay.roster import Roster
 from atrium.relay.runners import RunnerRelay
+from atrium.services.browse_models import BrowseModels
 from atrium.services.chat import AnswerChat
 from atrium.services.check_key import CheckKey
 from atrium.services.complete import Complete
@@ -139,11 +141,13 @@ async def built(
     ):
         timeout = settings.limits.answer_timeout
         relay = build_relay(settings)
+        remotes = DirectoryRemotes(directory)
         services = Services(
             answer_chat=AnswerChat(library, engines, relay, timeout),
             complete=Complete(library, engines, relay, timeout),
             embed=EmbedTexts(library, engines, relay, timeout),
             list_models=ListModels(library),
+            browse_models=BrowseModels(library, remotes),
             install_model=InstallModel(installer, library, engines),
             people=People(storage.users, check_key),
             issue_key=IssueKey(storage.users, storage.keys, check_key, pepper),

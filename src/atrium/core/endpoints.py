@@ -128,3 +128,18 @@ class Offered:
     """None: the endpoint does not say."""
     raw: bytes = b""
     """The entry as the endpoint wrote it, JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """A model on an endpoint."""
+
+    endpoint: str
+    kind: Kind
+    offered: Offered
+    context: int = 0
+    """Tokens, where the endpoint's configuration says so; 0: it does not."""
+
+    @property
+    def name(self) -> str:
+        return self.offered.name

@@ -6,6 +6,7 @@ AtriumError
 │   ├── InvalidValue              a field is missing, of a wrong type or out of range
 │   ├── ContextTooLong            the prompt does not fit the model's window
 │   ├── RequestTimeout       408  the request came too slowly
+│   ├── Unprocessable        422  as InvalidValue, on the routes whose clients expect that status
 │   ├── InvalidPath               dot segments or NUL in a path
 │   ├── InvalidFormat             a listing in a format that is not known
 │   ├── Unsupported               the field is known, but this model cannot honour it
@@ -104,6 +105,13 @@ class InvalidJson(BadRequest):
 
 class InvalidValue(BadRequest):
     pass
+
+
+class Unprocessable(BadRequest):
+    """A field is missing, of a wrong type or out of range: on `/lollms/v1` and the account routes."""
+
+    code = "unprocessable"
+    status = 422
 
 
 class ContextTooLong(BadRequest):

@@ -118,3 +118,17 @@ class Catalog:
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     defaults: Mapping[Ability, str] = field(default_factory=dict[Ability, str])
     """The default model of each ability, whether it is installed yet or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedModel:
+    """A model as a caller may name it, wherever it runs."""
+
+    name: str
+    binding: str
+    """`local`, or the name of the endpoint."""
+    ability: Ability
+    """What it is for in the first place."""
+    created: int
+    """Unix seconds, at least 1."""
+    owner: str

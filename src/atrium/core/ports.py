@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from atrium.core.answers import Embedded, EventStream
-from atrium.core.endpoints import Runner, RunnerStatus
+from atrium.core.endpoints import RemoteModel, Runner, RunnerStatus
 from atrium.core.models import Available, Catalog, Installing, ModelCard
 from atrium.core.people import Caller, Key, User
 from atrium.core.requests import Chat, Completion, Prompt
@@ -61,6 +61,13 @@ class Engines(Protocol):
         """Every model that has a runner, is waited for or failed lately; loaded are those in state READY."""
         ...
 
+    def window(self, card: ModelCard) -> int:
+        """Tokens that a request to this model may have, prompt and answer together, loaded or not.
+
+        Raises EngineMissing.
+        """
+        ...
+
     async def unload(self, model: str) -> bool:
         """Stop a model's runner after its leases ended and return when its memory is free; False: it is not loaded."""
         ...
@@ -111,6 +118,29 @@ class Relay(Protocol):
 
         Raises ContextTooLong where the engine says so of a text, EngineFailed.
         """
+        ...
+
+
+class Remotes(Protocol):
+    """The models of all endpoints."""
+
+    def names(self) -> tuple[str, ...]:
+        """Of all endpoints, in order of their priority."""
+        ...
+
+    def listed(self) -> tuple[RemoteModel, ...]:
+        """What endpoints that are up have, in order of their priority."""
+        ...
+
+    def find(self, name: str) -> RemoteModel | None:
+        """The model that a caller means: as listed, as `endpoint/model`, or by an alias.
+
+        Raises ModelUnavailable when it is only on endpoints that are down.
+        """
+        ...
+
+    async def refresh(self) -> None:
+        """Read every list anew, within a bound."""
         ...
 
 

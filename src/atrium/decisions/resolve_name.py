@@ -12,6 +12,8 @@ BUILT_IN = {
     "text-embedding-3-small": Ability.EMBEDDING,
     "text-embedding-3-large": Ability.EMBEDDING,
     "text-embedding-ada-002": Ability.EMBEDDING,
+    "whisper-1": Ability.TRANSCRIPTION,
+    "tts-1": Ability.SPEECH,
 }
 """Names that clients send when their user chose none; each means the default model of that kind."""
 INSTALL_RETRY = 5.0

@@ -110,6 +110,9 @@ class Supervisor:
         now = self._now()
         return tuple(berth.status(now) for berth in self._berths.values() if not berth.at_rest)
 
+    def window(self, card: ModelCard) -> int:
+        return self._planned(card).context
+
     async def unload(self, model: str) -> bool:
         berth = self._berths.get(model)
         if berth is None:
@@ -246,15 +249,19 @@ class Supervisor:
 
     def _plan(self, berth: Berth) -> Plan | None:
         """None when the model cannot be run at all; who waited was told."""
-        recipe = self._recipes.get(berth.card.engine)
         try:
-            if recipe is None:
-                raise EngineMissing(f"no engine `{berth.card.engine}` is known")
-            return recipe.plan(berth.card, self._bounds.memory)
+            return self._planned(berth.card)
         except AtriumError as refused:
             kind, message, hint = type(refused), refused.message, refused.hint
             self._fail_waiters(berth, lambda: kind(message, hint=hint))
             return None
+
+    def _planned(self, card: ModelCard) -> Plan:
+        """Raises EngineMissing, and what the recipe refuses the card with."""
+        recipe = self._recipes.get(card.engine)
+        if recipe is None:
+            raise EngineMissing(f"no engine `{card.engine}` is known")
+        return recipe.plan(card, self._bounds.memory)
 
     def _begin(self, berth: Berth, plan: Plan) -> None:
         launch = Launch(

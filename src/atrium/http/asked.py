@@ -63,6 +63,11 @@ class Asked:
     def may_be_local(self) -> bool:
         return self.rest in LOCAL_PATHS and self.prefix in (ANY_OPENAI, "proxy")
 
+    @property
+    def has_own_default(self) -> bool:
+        """Without a model's name it means the default one here, and no endpoint's."""
+        return not self.olla and (self.rest in LOCAL_PATHS or self.rest.startswith(OPENAI_FAMILIES))
+
 
 PLACES: dict[tuple[bytes, bytes], tuple[str, bytes] | None] = {}
 MOST_PLACES = 1024

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from atrium.core.answers import Timing, Usage
 from atrium.core.errors import AtriumError, MethodNotAllowed, RateLimited, Unauthenticated
 from atrium.core.people import Caller
+from atrium.dialects.lollms.errors import error_body as lollms_error
 from atrium.dialects.olla.errors import error_body as olla_error
 from atrium.dialects.ollama.errors import error_body as ollama_error
 from atrium.dialects.openai.errors import error_body
@@ -30,7 +31,15 @@ SURFACES = (
     ("/api", "ollama"),
     ("/ollama/v1", "openai"),
     ("/internal", "internal"),
+    ("/lollms/v1", "lollms"),
 )
+BODIES: Mapping[str, Callable[[AtriumError], bytes]] = {
+    "olla": olla_error,
+    "internal": olla_error,
+    "ollama": ollama_error,
+    "lollms": lollms_error,
+}
+"""How a surface's clients read errors; all others read them as OpenAI's do."""
 ADMIN = "/api/admin"
 OLLA_EXPOSED = (
     b"X-Olla-Request-ID, X-Olla-Endpoint, X-Olla-Model, X-Olla-Backend-Type, X-Olla-Response-Time, "
@@ -148,16 +157,9 @@ def preflight_headers(cors: Cors, origin: bytes, path: str) -> Headers:
     ]
 
 
-def bodies_of(surface: str) -> Callable[[AtriumError], bytes]:
-    """How a surface's clients read errors."""
-    if surface in OLLA_SURFACES:
-        return olla_error
-    return ollama_error if surface == "ollama" else error_body
-
-
 def error_answer(error: AtriumError, surface: str = "openai") -> tuple[int, Headers, bytes]:
     """Status, headers and body of an error in the surface's dialect."""
-    body = bodies_of(surface)(error)
+    body = BODIES.get(surface, error_body)(error)
     headers: Headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))

@@ -75,6 +75,9 @@ class Forwarding:
     def choose(self, wanted: Wanted, *, again: bool) -> None:
         lane = self.lane
         self._named = wanted.models
+        if not self.model and self.asked.has_own_default and (lane.has_default() or not self.asked.may_be_local):
+            self.request.hand_over()
+            return
         self.choice = choice = lane.choose(wanted)
         self._ranked = list(choice.ranked)
         if self._ranked and lane.sessions is not None:

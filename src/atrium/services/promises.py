@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atrium.core.ports import Engines
+from atrium.services.browse_models import BrowseModels
 from atrium.services.chat import AnswerChat
 from atrium.services.check_key import CheckKey
 from atrium.services.complete import Complete
@@ -23,6 +24,7 @@ class Services:
     complete: Complete
     embed: EmbedTexts
     list_models: ListModels
+    browse_models: BrowseModels
     install_model: InstallModel
     people: People
     issue_key: IssueKey

@@ -7,17 +7,12 @@ import orjson
 from atrium.core.errors import AtriumError
 
 
+def error_object(error: AtriumError) -> dict[str, str | None]:
+    return {"message": error.sentence, "type": f"{error.kind}_error", "param": error.param, "code": error.code}
+
+
 def error_body(error: AtriumError) -> bytes:
-    return orjson.dumps(
-        {
-            "error": {
-                "message": error.sentence,
-                "type": f"{error.kind}_error",
-                "param": error.param,
-                "code": error.code,
-            }
-        }
-    )
+    return orjson.dumps({"error": error_object(error)})
 
 
 def error_event(error: AtriumError) -> bytes:

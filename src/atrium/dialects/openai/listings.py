@@ -9,19 +9,25 @@ from collections.abc import Sequence
 import orjson
 
 from atrium.core.answers import Vectors
-from atrium.core.models import ModelCard
+from atrium.core.models import NamedModel
 
 
-def model_object(card: ModelCard) -> dict[str, object]:
-    return {"id": card.name, "object": "model", "created": card.created, "owned_by": "atrium", "name": card.name}
+def model_object(model: NamedModel) -> dict[str, object]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.owner,
+        "name": model.name,
+    }
 
 
-def models_body(cards: Sequence[ModelCard]) -> bytes:
-    return orjson.dumps({"object": "list", "data": [model_object(card) for card in cards]})
+def models_body(models: Sequence[NamedModel]) -> bytes:
+    return orjson.dumps({"object": "list", "data": [model_object(model) for model in models]})
 
 
-def model_body(card: ModelCard) -> bytes:
-    return orjson.dumps(model_object(card))
+def model_body(model: NamedModel) -> bytes:
+    return orjson.dumps(model_object(model))
 
 
 def embeddings_body(vectors: Vectors, *, as_base64: bool) -> bytes:

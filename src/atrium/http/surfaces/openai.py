@@ -52,13 +52,15 @@ class Surface:
     services: Services
     bounds: OpenAiBounds
 
-    async def models(self) -> Response:
-        """The models that can be named in a request."""
-        return Response(models_body(self.services.list_models.listed()), media_type=JSON)
+    async def models(self, force_refresh: bool = False) -> Response:  # noqa: FBT001, FBT002 - the framework's way
+        """The models that can be named in a request, those for chats first."""
+        if force_refresh:
+            await self.services.browse_models.refresh()
+        return Response(models_body(self.services.browse_models.everywhere()), media_type=JSON)
 
     async def model(self, name: str) -> Response:
         """One model."""
-        return Response(model_body(self.services.list_models.one(name)), media_type=JSON)
+        return Response(model_body(self.services.browse_models.one(name)), media_type=JSON)
 
     async def chat(self, request: Request) -> Response:
         """Answer a conversation, whole or as a stream."""

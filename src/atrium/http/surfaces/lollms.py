@@ -1,0 +1,79 @@
+"""LoLLMs' own services under `/lollms/v1`, some of them also under `/v1`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request, Response
+from starlette.routing import Route
+
+from atrium.core.errors import EngineMissing, NotFound
+from atrium.dialects.lollms.listings import EMPTY_LIST, TYPES, capabilities_body, models_body, typed
+from atrium.services.promises import Services
+
+JSON = "application/json"
+RAG = "/lollms/v1/rag/query"
+SPEECH = ("speech", "Install a text-to-speech model, or add an endpoint that has one")
+LISTENING = ("transcription", "Install a speech-to-text model, or add an endpoint that has one")
+IMAGES = ("image", "Install an image model, or add an endpoint that has one")
+NEEDS_ENGINE = (
+    ("/lollms/v1/audio/speech", "POST", SPEECH),
+    ("/v1/audio/speech", "POST", SPEECH),
+    ("/lollms/v1/audio/voices", "GET", SPEECH),
+    ("/lollms/v1/audio/voices", "POST", SPEECH),
+    ("/lollms/v1/audio/voices/{voice_id}", "DELETE", SPEECH),
+    ("/v1/audio/voices", "GET", SPEECH),
+    ("/lollms/v1/audio/transcriptions", "POST", LISTENING),
+    ("/v1/audio/transcriptions", "POST", LISTENING),
+    ("/v1/audio/translations", "POST", LISTENING),
+    ("/lollms/v1/images/edit", "POST", IMAGES),
+    ("/v1/images/generations", "POST", IMAGES),
+    ("/v1/images/edits", "POST", IMAGES),
+    ("/v1/images/variations", "POST", IMAGES),
+)
+"""Path, method and the engine that nobody has installed: none for these is built in."""
+
+
+def router(services: Services) -> APIRouter:
+    surface = Surface(services)
+    routes = APIRouter(tags=["LoLLMs"])
+    get = ["GET", "HEAD"]
+    routes.add_api_route("/lollms/v1/capabilities", surface.capabilities, methods=get)
+    routes.add_api_route("/lollms/v1/{kind}/models", surface.models, methods=get)
+    for prefix in ("/lollms/v1", "/v1"):
+        routes.add_api_route(f"{prefix}/personalities", surface.personalities, methods=get)
+    for path, method, engine in NEEDS_ENGINE:
+        routes.add_api_route(path, refusing(*engine), methods=[method], response_class=Response)
+    return routes
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    services: Services
+
+    async def capabilities(self, request: Request) -> Response:
+        """What works here, and which bindings do it."""
+        paths = {route.path for route in request.app.routes if isinstance(route, Route)}
+        models = self.services.browse_models.by_binding()
+        return Response(capabilities_body(models, rag=RAG in paths), media_type=JSON)
+
+    async def models(self, kind: str, binding_alias: str = "") -> Response:
+        """The models of one type, of all bindings or of one."""
+        if kind not in TYPES:
+            raise NotFound(f"There is no type of models '{kind[:50]}'", hint=f"Known: {', '.join(TYPES)}")
+        models = typed(self.services.browse_models.by_binding(), kind)
+        chosen = [model for model in models if not binding_alias or model.binding == binding_alias]
+        return Response(models_body(chosen), media_type=JSON)
+
+    async def personalities(self) -> Response:
+        """Personalities: there are none."""
+        return Response(EMPTY_LIST, media_type=JSON)
+
+
+def refusing(engine: str, hint: str) -> Callable[[], Awaitable[Response]]:
+    async def refuse() -> Response:
+        """Needs an engine that is not installed."""
+        raise EngineMissing(f"No {engine} engine is installed", hint=hint)
+
+    return refuse

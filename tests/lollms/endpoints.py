@@ -1,0 +1,163 @@
+"""Endpoints that remember what they were asked, with windows, tokenizers and faults that a test chooses."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, cast
+
+Json = dict[str, Any]
+WORD = re.compile(r"\s*\S+|\s+$")
+
+
+def words_of(text: str) -> list[str]:
+    """Tokens of these endpoints: a word with the blanks before it."""
+    return WORD.findall(text)
+
+
+def tell_nothing(prompt: str) -> str:
+    return "nothing"
+
+
+def never(number: int) -> int:
+    return 0
+
+
+@dataclass
+class Endpoint:
+    """`kind`: `openai`, `vllm` (has a tokenizer and tells its window) or `ollama` (has no `/v1`)."""
+
+    kind: str
+    model: str
+    window: int = 2048
+    reply: Callable[[str], str] = tell_nothing
+    """From the whole prompt to the answer."""
+    failures: Callable[[int], int] = never
+    """Status for the n-th generation, counted from 1; 0: it succeeds."""
+    held: threading.Event | None = None
+    """Generations wait for it."""
+    prompts: list[str] = field(default_factory=list[str])
+    asked: list[Json] = field(default_factory=list[Json])
+    overruns: list[int] = field(default_factory=list[int])
+    """Prompt and answer tokens of requests that the window does not hold."""
+    abandoned: threading.Event = field(default_factory=threading.Event)
+    arrived: threading.Event = field(default_factory=threading.Event)
+    busiest: int = 0
+    busy: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    port: int = 0
+
+    @property
+    def config(self) -> Json:
+        return {"name": f"at-{self.kind}", "url": f"http://127.0.0.1:{self.port}", "type": self.kind}
+
+    def vocabulary(self, text: str) -> list[int]:
+        return [1000 + index for index, _ in enumerate(words_of(text))]
+
+    def get(self, path: str) -> tuple[int, Json]:
+        if path in ("/", "/health"):
+            return 200, {}
+        if self.kind == "ollama" and path == "/api/tags":
+            return 200, {"models": [{"name": self.model, "model": self.model, "details": {}}]}
+        if self.kind != "ollama" and path == "/v1/models":
+            entry: Json = {"id": self.model, "object": "model", "created": 7, "owned_by": "test"}
+            return 200, {"data": [entry | ({"max_model_len": self.window} if self.kind == "vllm" else {})]}
+        return 404, {"error": "there is nothing here"}
+
+    def post(self, path: str, body: Json) -> tuple[int, Json]:
+        if self.kind == "vllm" and path == "/tokenize":
+            ids = [ord(character) for character in body["prompt"]]
+            return 200, {"tokens": ids, "count": len(words_of(body["prompt"])), "max_model_len": self.window}
+        if self.kind == "vllm" and path == "/detokenize":
+            return 200, {"prompt": "".join(map(chr, body["tokens"]))}
+        if self.kind == "ollama" and path == "/api/show":
+            info = {"general.architecture": "test", "test.context_length": self.window}
+            return 200, {"model_info": info, "parameters": "", "details": {}}
+        if path == ("/api/chat" if self.kind == "ollama" else "/v1/chat/completions"):
+            return self.generate(body)
+        return 404, {"error": "there is nothing here"}
+
+    def generate(self, body: Json) -> tuple[int, Json]:
+        prompt = "\n".join(text_of(message["content"]) for message in body["messages"])
+        options = cast("Json", body.get("options", {}))
+        most = int(body.get("max_tokens") or options.get("num_predict") or 0)
+        with self.lock:
+            self.asked.append(body)
+            self.prompts.append(prompt)
+            number = len(self.prompts)
+            self.busy += 1
+            self.busiest = max(self.busiest, self.busy)
+            if len(words_of(prompt)) + most > self.window:
+                self.overruns.append(len(words_of(prompt)) + most)
+        self.arrived.set()
+        try:
+            if self.held is not None:
+                self.held.wait(30)
+            if status := self.failures(number):
+                return status, {"error": {"message": "it failed", "code": "fault"}}
+            return 200, self.answer(" ".join(self.reply(prompt).split(" ")[:most]), len(words_of(prompt)))
+        finally:
+            with self.lock:
+                self.busy -= 1
+
+    def answer(self, text: str, prompt: int) -> Json:
+        count = len(words_of(text))
+        message = {"role": "assistant", "content": text}
+        if self.kind == "ollama":
+            counts = {"prompt_eval_count": prompt, "eval_count": count}
+            return {"model": self.model, "message": message, "done": True, "done_reason": "stop", **counts}
+        usage = {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return {"id": "c", "object": "chat.completion", "model": self.model, "choices": [choice], "usage": usage}
+
+
+def text_of(content: str | list[Json]) -> str:
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
+@contextmanager
+def serving(endpoint: Endpoint) -> Generator[Endpoint]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            self.reply(*endpoint.get(self.path.partition("?")[0]))
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            self.reply(*endpoint.post(self.path.partition("?")[0], body))
+
+        def reply(self, status: int, body: Json) -> None:
+            raw = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(raw)))
+            self.end_headers()
+            try:
+                self.wfile.write(raw)
+            except OSError:
+                endpoint.abandoned.set()
+
+        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - the library's name
+
+    server = Server(("127.0.0.1", endpoint.port), Handler)
+    endpoint.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield endpoint
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
