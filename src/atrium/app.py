@@ -41,6 +41,7 @@ from atrium.services.embed import EmbedTexts
 from atrium.services.install_model import InstallModel
 from atrium.services.issue_key import IssueKey
 from atrium.services.list_models import ListModels
+from atrium.services.load_model import LoadModel
 from atrium.services.people import ADMIN, People
 from atrium.services.promises import Services
 from atrium.settings.endpoints import read_endpoints, read_given
@@ -148,6 +149,7 @@ async def built(
             embed=EmbedTexts(library, engines, relay, timeout),
             list_models=ListModels(library),
             browse_models=BrowseModels(library, remotes),
+            load_model=LoadModel(engines),
             install_model=InstallModel(installer, library, engines),
             people=People(storage.users, check_key),
             issue_key=IssueKey(storage.users, storage.keys, check_key, pepper),

@@ -206,6 +206,8 @@ class Chat:
     """What the caller wants to become of a prompt that does not fit; None: what the model's settings say."""
     prompt_template: str = ""
     """A template of the caller's, in Ollama's notation, in place of the model's own."""
+    dialect: Dialect = Dialect.OPENAI
+    """Which one it was written in."""
 
 
 Prompt = str | tuple[int, ...]
@@ -236,6 +238,7 @@ class Completion:
     raw: bool = False
     """The caller's dialect would have put the prompt into the model's template, but was asked not to."""
     images: tuple[Media, ...] = ()
+    dialect: Dialect = Dialect.OPENAI
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,3 +251,4 @@ class Embed:
     dropped: tuple[str, ...] = ()
     tuning: Tuning = Tuning()
     asides: tuple[str, ...] = ()
+    dialect: Dialect = Dialect.OPENAI

@@ -8,7 +8,9 @@ from atrium.core.errors import Forbidden, MissingKey
 from atrium.core.people import ANONYMOUS, Caller
 
 KEY_FORM = "lollms_"
-OPEN_PATHS = frozenset({"/", "/version", "/healthz", "/readyz", "/internal/health", "/openapi.json"})
+OPEN_PATHS = frozenset(
+    {"/", "/ollama", "/ollama/", "/version", "/healthz", "/readyz", "/internal/health", "/openapi.json"}
+)
 
 
 class Area(Enum):

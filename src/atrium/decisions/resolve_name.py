@@ -8,6 +8,8 @@ from atrium.core.errors import InvalidValue, ModelLoading, ModelNotFound
 from atrium.core.models import Ability, Catalog, Installing, ModelCard
 
 LOCAL = "local/"
+LATEST = ":latest"
+"""Ollama's clients write this tag behind a name that has none of its own."""
 BUILT_IN = {
     "text-embedding-3-small": Ability.EMBEDDING,
     "text-embedding-3-large": Ability.EMBEDDING,
@@ -51,6 +53,8 @@ def candidates(name: str, catalog: Catalog, ability: Ability) -> tuple[str, ...]
     names = [name, *catalog.aliases.get(name, ())]
     if name.startswith(LOCAL):
         names.append(name.removeprefix(LOCAL))
+    if name.endswith(LATEST):
+        names += [one.removesuffix(LATEST) for one in names if one.endswith(LATEST)]
     if name in BUILT_IN and (default := catalog.defaults.get(BUILT_IN[name])):
         names.append(default)
     return tuple(names)

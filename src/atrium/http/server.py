@@ -23,7 +23,7 @@ from atrium.http.middleware.faults import Faults
 from atrium.http.middleware.record import Record
 from atrium.http.reading import BodyBounds
 from atrium.http.scope import mark_control
-from atrium.http.surfaces import admin, gateway_admin, internal, lollms, olla, openai, status
+from atrium.http.surfaces import admin, gateway_admin, internal, lollms, olla, ollama, openai, status
 from atrium.relay.roster import Roster
 from atrium.services.promises import Services
 from atrium.settings.tree import Settings
@@ -103,6 +103,7 @@ def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) 
     )
     api.include_router(openai.router(services, bounds))
     api.include_router(lollms.router(services))
+    api.include_router(ollama.router(services, bounds))
     api.include_router(internal.router(sight.metrics, sight.ready))
     api.include_router(olla.router(lane))
     api.include_router(status.router(lane))

@@ -18,6 +18,10 @@ SILENCE = 15.0
 PING = b": ping\n\n"
 
 
+async def nothing() -> None:
+    """For a wire on which a silence stays one."""
+
+
 class BrokenAnswer(Exception):
     """The answer cannot be completed; its connection is closed without the final chunk."""
 
@@ -26,6 +30,8 @@ class EventAnswer(Response):
     """A rendered stream. It owns `events` from its first call on, and closes them however it ends."""
 
     media_type = "text/event-stream"
+    ping = PING
+    """What fills a silence."""
 
     def __init__(
         self,
@@ -50,7 +56,7 @@ class EventAnswer(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         loop = asyncio.get_running_loop()
         self._last = loop.time()
-        pinging = asyncio.create_task(self._ping(send))
+        pinging = asyncio.create_task(self._ping(send) if self.ping else nothing())
         try:
             await self._write(send)
         except AtriumError as error:
@@ -74,10 +80,17 @@ class EventAnswer(Response):
         while True:
             left = self._last + SILENCE - loop.time()
             if left <= 0:
-                await self._send(send, PING)
+                await self._send(send, self.ping)
                 left = SILENCE
             await asyncio.sleep(left)
 
     async def _send(self, send: Send, data: bytes) -> None:
         await send({"type": "http.response.body", "body": data, "more_body": True})
         self._last = asyncio.get_running_loop().time()
+
+
+class LineAnswer(EventAnswer):
+    """The same for a wire of one JSON object per line, which has no comments to fill a silence with."""
+
+    media_type = "application/x-ndjson"
+    ping = b""

@@ -18,7 +18,7 @@ from atrium.core.answers import Embedded, EventStream
 from atrium.core.endpoints import Runner
 from atrium.core.errors import ContextTooLong, EngineFailed, InvalidSchema, Unsupported, UpstreamFailed
 from atrium.core.models import ModelCard, Vocabulary
-from atrium.core.requests import Chat, Completion, FreeText, Prompt, Sampling
+from atrium.core.requests import Chat, Completion, FreeText, Prompt, Sampling, Think
 from atrium.decisions.fit_context import most_characters, refuse_hopeless
 from atrium.dialects.llamacpp.grammar import chat_grammar, constraint_grammar
 from atrium.dialects.llamacpp.prompt import chat_pieces
@@ -32,7 +32,7 @@ from atrium.relay.replies import ReplyStream
 from atrium.relay.send import post, posted
 from atrium.relay.tokens import Counted, Tokenizer, ids_alone, known, start_of, wrapped
 
-TOO_LONG = re.compile(r"too large|exceed|too long", re.IGNORECASE)
+TOO_LONG = re.compile(r"too large|larger than|exceed|too long", re.IGNORECASE)
 MOST_TEMPLATES = 64
 MOST_VECTORS = 256 * 1024 * 1024
 """Bytes of an embedder's whole answer."""
@@ -62,6 +62,8 @@ class Script:
     """The request's field that holds the prompt."""
     special: bool = False
     """Whether the tokenizer adds the model's start and end tokens."""
+    keeps_ids: bool = False
+    """The caller wants the ids of prompt and answer at the end."""
 
 
 class RunnerRelay:
@@ -85,7 +87,12 @@ class RunnerRelay:
                 raise InvalidSchema(f"All tools together are larger than {MOST_SHAPES} schemas may be", param="tools")
             size = shapes + len(str(chat.constraint))
             grammar = await self._compiled(lambda: chat_grammar(chat, most=self._schema_size), size)
+        if chat.think is not None:
+            chat = replace(chat, template={**chat.template, "enable_thinking": chat.think is not Think.OFF})
         pieces = chat_pieces(chat, template, vocabulary, nonce=secrets.token_hex(8), now=datetime.now(UTC))
+        if chat.context:
+            before = known(chat.context, vocabulary, "context")
+            pieces = [*before, *(pieces[1:] if pieces[:1] == [vocabulary.bos] else pieces)]
         last = pieces[-1] if pieces else ""
         reading = Reading(
             choice=0,
@@ -95,8 +102,9 @@ class RunnerRelay:
             reasons=template.knows_reasoning,
             thinking=isinstance(last, str) and last.rstrip().endswith(THINK),
             top_logprobs=chat.top_logprobs,
+            end_of_turn=vocabulary.eos,
         )
-        script = Script(pieces, chat.sampling, grammar, reading, "messages")
+        script = Script(pieces, chat.sampling, grammar, reading, "messages", keeps_ids=chat.wants_context)
         return RunnerDraft(script, vocabulary, self._deadlines)
 
     async def draft_completion(self, completion: Completion, card: ModelCard) -> tuple[RunnerDraft, ...]:
@@ -213,7 +221,8 @@ class RunnerPrepared:
             async with answer:
                 reason = failure_of(await answer.body(MOST_REASON))
             raise UpstreamFailed(f"The engine refused the request: {reason}")
-        return ReplyStream(answer, replace(self.script.reading, choice=choice, prompt_tokens=self.tokens))
+        ids = self.ids if self.script.keeps_ids else None
+        return ReplyStream(answer, replace(self.script.reading, choice=choice, prompt_tokens=self.tokens, prompt=ids))
 
 
 def check_sampling(sampling: Sampling, vocabulary: Vocabulary) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from atrium.core.answers import Events
 from atrium.core.errors import InvalidValue
@@ -12,6 +12,7 @@ from atrium.core.models import Ability, ModelCard
 from atrium.core.people import Caller
 from atrium.core.ports import Draft, Engines, Lease, Models, Relay
 from atrium.core.requests import Chat
+from atrium.decisions.fill_sampling import fill_sampling
 from atrium.decisions.fit_context import fit_context
 from atrium.decisions.resolve_name import resolve_name
 from atrium.services.generation import Held, Part, begin
@@ -36,6 +37,7 @@ class AnswerChat:
         """
         card = resolve_name(chat.model, self.models.snapshot(), Ability.CHAT)
         refuse_media(chat, card)
+        chat = replace(chat, sampling=fill_sampling(chat.sampling, chat.defaults))
         draft = await self.relay.draft_chat(chat, card)
 
         async def act(lease: Lease, stack: AsyncExitStack) -> Events:

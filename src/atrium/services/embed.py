@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from atrium.core.answers import Usage, Vectors
+from atrium.core.answers import Timing, Usage, Vectors
 from atrium.core.errors import ContextTooLong, InvalidValue, UpstreamTimeout
 from atrium.core.models import Ability, Vocabulary
 from atrium.core.people import Caller
@@ -76,7 +76,8 @@ class EmbedTexts:
             tokens += made.tokens
             for index, numbers in zip(batch, made.vectors, strict=True):
                 vectors[index] = unit_length(numbers, embed.dimensions)
-        return Vectors(embed.model or runner.card.name, tuple(vectors), Usage(prompt_tokens=tokens))
+        timing = Timing(loaded=lease.loaded_in)
+        return Vectors(embed.model or runner.card.name, tuple(vectors), Usage(prompt_tokens=tokens), timing)
 
 
 def plain_texts(inputs: Sequence[Prompt], vocabulary: Vocabulary) -> list[str] | None:

@@ -26,12 +26,17 @@ class ListModels:
     def one(self, name: str) -> ModelCard:
         """By its name or an alias. Raises ModelNotFound, ModelLoading."""
         catalog = self.models.snapshot()
-        for candidate in candidates(name, catalog, Ability.CHAT) if name else ():
-            if card := catalog.cards.get(candidate):
-                return card
         if not name:
             raise ModelNotFound("Name a model", param="model")
+        if card := self.find(name):
+            return card
         raise missing(name, catalog, Ability.CHAT)
+
+    def find(self, name: str) -> ModelCard | None:
+        """The installed model that a name means, whatever it is for; None where there is none."""
+        catalog = self.models.snapshot()
+        found = (catalog.cards.get(one) for one in candidates(name, catalog, Ability.CHAT))
+        return next((card for card in found if card), None)
 
     def meant(self, name: str, ability: Ability) -> ModelCard:
         """Raises as `resolve_name` does."""

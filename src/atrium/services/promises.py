@@ -13,6 +13,7 @@ from atrium.services.embed import EmbedTexts
 from atrium.services.install_model import InstallModel
 from atrium.services.issue_key import IssueKey
 from atrium.services.list_models import ListModels
+from atrium.services.load_model import LoadModel
 from atrium.services.people import People
 
 
@@ -25,6 +26,7 @@ class Services:
     embed: EmbedTexts
     list_models: ListModels
     browse_models: BrowseModels
+    load_model: LoadModel
     install_model: InstallModel
     people: People
     issue_key: IssueKey

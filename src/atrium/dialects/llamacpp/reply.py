@@ -41,6 +41,10 @@ class Reading:
     thinking: bool = False
     """The prompt ends within an open `<think>`."""
     top_logprobs: int | None = None
+    prompt: tuple[int, ...] | None = None
+    """Token ids of the prompt, where the caller wants all ids at the end."""
+    end_of_turn: int | None = None
+    """The token that closes an answer."""
 
 
 class ReasoningReader:
@@ -100,6 +104,7 @@ class ReplyReader:
         self._begun = False
         self._tokens = 0
         self._reasoning_tokens = 0
+        self._ids: list[int] = []
 
     def feed(self, chunk: Chunk) -> list[Event]:
         events: list[Event] = []
@@ -129,6 +134,8 @@ class ReplyReader:
         return EngineFailed("The engine broke off in mid answer", hint="Ask again; its log says why")
 
     def _count(self, chunk: Chunk) -> None:
+        if self._reading.prompt is not None:
+            self._ids += chunk.tokens
         self._tokens = chunk.tokens_predicted or self._tokens + len(chunk.tokens)
         if self._thoughts.thinking:
             self._reasoning_tokens += len(chunk.tokens)
@@ -160,7 +167,15 @@ class ReplyReader:
         cached = timings.cache_n if timings else 0
         usage = Usage(self._reading.prompt_tokens, self._tokens, cached, self._reasoning_tokens)
         took = Timing(prompt=timings.prompt_ms / 1000, generation=timings.predicted_ms / 1000) if timings else Timing()
-        return [*events, Ended(self._choice, finish, stopped_by), Spent(usage, took)]
+        return [*events, Ended(self._choice, finish, stopped_by), Spent(usage, took, self._context(finish))]
+
+    def _context(self, finish: Finish) -> tuple[int, ...]:
+        """Prompt and answer as token ids, the answer closed as the next turn needs it."""
+        if self._reading.prompt is None:
+            return ()
+        end = self._reading.end_of_turn
+        closing = () if end is None or finish is Finish.LENGTH or self._ids[-1:] == [end] else (end,)
+        return (*self._reading.prompt, *self._ids, *closing)
 
     def _scores(self, chunk: Chunk) -> tuple[TokenScore, ...]:
         most = self._reading.top_logprobs or 0
