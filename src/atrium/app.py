@@ -39,16 +39,18 @@ from atrium.services.check_key import CheckKey
 from atrium.services.complete import Complete
 from atrium.services.embed import EmbedTexts
 from atrium.services.install_model import InstallModel
-from atrium.services.issue_key import IssueKey
+from atrium.services.issue_key import IssueKey, Wish
 from atrium.services.list_models import ListModels
 from atrium.services.load_model import LoadModel
+from atrium.services.log_in import LogIn
+from atrium.services.passwords import Passwords
 from atrium.services.people import ADMIN, People
 from atrium.services.promises import Services
 from atrium.settings.endpoints import read_endpoints, read_given
 from atrium.settings.tree import Loaded, Settings
 from atrium.storage.endpoints import EndpointFile
 from atrium.storage.folder import DataFolder
-from atrium.storage.opening import Storage, open_storage
+from atrium.storage.opening import Kept, Storage, open_storage
 from atrium.storage.secrets import read_pepper
 from atrium.telemetry.events import EventLog
 from atrium.telemetry.metrics import Metrics
@@ -94,7 +96,7 @@ class Atrium:
         """A key of the administrator's at the first start, once: not again when all keys were revoked."""
         if not await self.storage.first("key"):
             return None
-        _, _, full_key = await self.services.issue_key.issue(ADMIN, FIRST_KEY)
+        _, _, full_key = await self.services.issue_key.issue(ADMIN, Wish(FIRST_KEY))
         return full_key
 
 
@@ -119,7 +121,8 @@ async def opened(loaded: Loaded, environment: Environment, *, tell: Tell | None 
     with folder.locked():
         await asyncio.to_thread(folder.clear_tmp)
         pepper = read_pepper(folder.secrets, environment.pepper)
-        storage = await open_storage(settings.database.url, folder.database, pepper)
+        kept = Kept(settings.auth.sessions_per_user, settings.auth.audit_rows)
+        storage = await open_storage(settings.database.url, folder.database, pepper, kept)
         try:
             async with built(settings, folder, storage, pepper, said) as atrium:
                 await atrium.services.people.ensure_admin(environment.admin_password)
@@ -133,7 +136,7 @@ async def built(
     settings: Settings, folder: DataFolder, storage: Storage, pepper: bytes, tell: Tell
 ) -> AsyncGenerator[Atrium]:
     library = build_library(settings, folder, tell)
-    check_key = CheckKey(storage.keys, pepper)
+    check_key = CheckKey(storage.keys, storage.sessions, pepper)
     directory = build_directory(settings)
     async with (
         Checker(directory, settings.discovery.interval, tell) as checker,
@@ -151,10 +154,12 @@ async def built(
             browse_models=BrowseModels(library, remotes),
             load_model=LoadModel(engines),
             install_model=InstallModel(installer, library, engines),
-            people=People(storage.users, check_key),
+            people=(people := build_people(storage, check_key)),
+            log_in=build_log_in(settings, storage, people, pepper, tell),
             issue_key=IssueKey(storage.users, storage.keys, check_key, pepper),
             check_key=check_key,
             engines=engines,
+            audit=storage.audit,
         )
         welcome = Switch()
         sight = Sight(tell, Metrics(engines.running), lambda: welcome.on)
@@ -168,6 +173,22 @@ async def built(
             flushing.cancel()
             await asyncio.gather(flushing, return_exceptions=True)
             await check_key.flush()
+
+
+def build_people(storage: Storage, check_key: CheckKey) -> People:
+    return People(storage.users, storage.sessions, check_key, Passwords())
+
+
+def build_log_in(settings: Settings, storage: Storage, people: People, pepper: bytes, tell: Tell) -> LogIn:
+    return LogIn(
+        storage.users,
+        storage.sessions,
+        people,
+        pepper,
+        settings.auth.session,
+        settings.auth.signup == "open",
+        tell,
+    )
 
 
 def build_library(settings: Settings, folder: DataFolder, tell: Tell) -> Library:

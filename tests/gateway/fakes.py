@@ -63,6 +63,7 @@ def gateway(
     dead: Sequence[dict[str, Any]] = (),
     more: dict[str, Any] | None = None,
     env: dict[str, str] | None = None,
+    key: str = "",
 ) -> Generator[RunningServer]:
     """A server with these endpoints, and some that never answer; all fakes end with it."""
     with ExitStack() as stack:
@@ -73,7 +74,7 @@ def gateway(
         endpoints = [*(fake.config for fake in fakes), *dead]
         settings: dict[str, Any] = {"endpoints": endpoints, "models": {"install_defaults": False}, **(more or {})}
         config.write_text(yaml.safe_dump(settings))
-        yield stack.enter_context(running(folder / "data", "--config", str(config), **(env or {})))
+        yield stack.enter_context(running(folder / "data", "--config", str(config), key=key, **(env or {})))
 
 
 def free_port() -> int:

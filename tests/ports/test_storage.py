@@ -15,9 +15,10 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from atrium.core.errors import ConfigError, Conflict, InvalidKey, NotFound, SchemaTooNew
-from atrium.core.people import User
+from atrium.core.people import NewKey, User
 from atrium.services.check_key import CheckKey
-from atrium.services.issue_key import IssueKey
+from atrium.services.issue_key import IssueKey, Wish
+from atrium.services.passwords import Passwords
 from atrium.services.people import People
 from atrium.storage.database import NEWEST, database_url, scripts
 from atrium.storage.opening import Storage, open_storage
@@ -59,6 +60,18 @@ async def storage(url: str | None, file: Path) -> AsyncGenerator[Storage]:
     await opened.close()
 
 
+def new_key(user: User, alias: str, prefix: str) -> NewKey:
+    return NewKey(user.id, alias, prefix, b"m", NOW)
+
+
+def checking(storage: Storage) -> CheckKey:
+    return CheckKey(storage.keys, storage.sessions, PEPPER)
+
+
+def people_of(storage: Storage, check: CheckKey) -> People:
+    return People(storage.users, storage.sessions, check, Passwords())
+
+
 async def admin(storage: Storage, name: str = "admin") -> User:
     return await storage.users.add(name, password_hash=None, is_admin=True, now=NOW)
 
@@ -79,17 +92,15 @@ async def test_a_name_is_taken_whatever_its_case(storage: Storage) -> None:
 async def test_an_alias_is_unique_for_a_user_and_free_for_another(storage: Storage) -> None:
     one, other = await admin(storage), await admin(storage, "other")
     add = storage.keys.add
-    await add(user_id=one.id, alias="laptop", prefix="lollms_1", mac=b"m", now=NOW)
-    await add(user_id=other.id, alias="laptop", prefix="lollms_2", mac=b"m", now=NOW)
+    await add(new_key(one, "laptop", "lollms_1"))
+    await add(new_key(other, "laptop", "lollms_2"))
     with pytest.raises(Conflict):
-        await add(user_id=one.id, alias="laptop", prefix="lollms_3", mac=b"m", now=NOW)
+        await add(new_key(one, "laptop", "lollms_3"))
 
 
 async def test_of_twenty_askers_for_one_alias_one_gets_it(storage: Storage) -> None:
     user = await admin(storage)
-    tries = [
-        storage.keys.add(user_id=user.id, alias="same", prefix=f"lollms_{n}", mac=b"m", now=NOW) for n in range(20)
-    ]
+    tries = [storage.keys.add(new_key(user, "same", f"lollms_{n}")) for n in range(20)]
     results = await asyncio.gather(*tries, return_exceptions=True)
     assert sum(isinstance(result, Conflict) for result in results) == 19
     assert len(await storage.keys.all()) == 1
@@ -98,7 +109,7 @@ async def test_of_twenty_askers_for_one_alias_one_gets_it(storage: Storage) -> N
 async def test_deleting_a_user_takes_their_keys_along(storage: Storage) -> None:
     await admin(storage)
     user = await storage.users.add("ann", password_hash=None, is_admin=False, now=NOW)
-    await storage.keys.add(user_id=user.id, alias="a", prefix="lollms_1", mac=b"m", now=NOW)
+    await storage.keys.add(new_key(user, "a", "lollms_1"))
     await storage.users.delete(user.id)
     assert await storage.keys.find("lollms_1") is None
     with pytest.raises(NotFound):
@@ -125,19 +136,16 @@ async def test_two_administrators_cannot_remove_each_other_at_once(storage: Stor
 
 async def test_no_update_is_lost_among_fifty_at_once(storage: Storage) -> None:
     user = await admin(storage)
-    keys = [
-        await storage.keys.add(user_id=user.id, alias=str(n), prefix=f"lollms_{n}", mac=b"m", now=NOW)
-        for n in range(50)
-    ]
+    keys = [await storage.keys.add(new_key(user, str(n), f"lollms_{n}")) for n in range(50)]
     await asyncio.gather(*(storage.keys.used({key.id: NOW}) for key in keys))
     assert all(key.last_used_at == NOW for key, _ in await storage.keys.all())
 
 
 async def test_a_key_is_good_until_it_is_revoked(storage: Storage) -> None:
-    check = CheckKey(storage.keys, PEPPER)
+    check = checking(storage)
     issue = IssueKey(storage.users, storage.keys, check, PEPPER)
     await admin(storage)
-    key, _, full = await issue.issue("admin", " laptop ")
+    key, _, full = await issue.issue("admin", Wish(" laptop "))
     assert key.alias == "laptop"
     assert (await check(full)).is_admin
     await check.flush()
@@ -148,21 +156,21 @@ async def test_a_key_is_good_until_it_is_revoked(storage: Storage) -> None:
 
 
 async def test_a_key_made_after_it_was_refused_is_good_at_once(storage: Storage) -> None:
-    check = CheckKey(storage.keys, PEPPER)
+    check = checking(storage)
     with pytest.raises(InvalidKey):
         await check("lollms_" + "0" * 16 + "_" + "0" * 48)
     issue = IssueKey(storage.users, storage.keys, check, PEPPER)
     await admin(storage)
-    _, _, full = await issue.issue("admin", "a")
+    _, _, full = await issue.issue("admin", Wish("a"))
     assert (await check(full)).name == "admin"
 
 
 async def test_deactivating_a_user_ends_their_keys_at_once(storage: Storage) -> None:
-    check = CheckKey(storage.keys, PEPPER)
-    people = People(storage.users, check)
+    check = checking(storage)
+    people = people_of(storage, check)
     await people.ensure_admin(None)
     ann = await people.create("ann", None, is_admin=False)
-    _, _, full = await IssueKey(storage.users, storage.keys, check, PEPPER).issue("ann", "a")
+    _, _, full = await IssueKey(storage.users, storage.keys, check, PEPPER).issue("ann", Wish("a"))
     assert (await check(full)).name == "ann"
     await people.change(ann.id, is_active=False)
     with pytest.raises(InvalidKey):
@@ -172,11 +180,11 @@ async def test_deactivating_a_user_ends_their_keys_at_once(storage: Storage) -> 
 @pytest.mark.parametrize("wrong", ["", "x", "lollms_", "sk-123", "lollms_" + "0" * 16 + "_" + "0" * 47 + "g", "\ud800"])
 async def test_whatever_is_no_key_is_refused_alike(storage: Storage, wrong: str) -> None:
     with pytest.raises(InvalidKey, match="not valid"):
-        await CheckKey(storage.keys, PEPPER)(wrong)
+        await checking(storage)(wrong)
 
 
 async def test_the_admin_exists_once_and_keeps_a_password_that_was_set(storage: Storage) -> None:
-    people = People(storage.users, CheckKey(storage.keys, PEPPER))
+    people = people_of(storage, checking(storage))
     assert await people.ensure_admin(None)
     assert not await people.ensure_admin("first password")
     first = (await people.all())[0].password_hash

@@ -13,6 +13,7 @@ AtriumError
 │   └── InvalidSchema             a JSON schema or grammar that cannot be compiled
 ├── Unauthenticated          401
 │   ├── MissingKey
+│   ├── WrongPassword
 │   └── InvalidKey
 ├── Forbidden                403
 ├── NotFound                 404
@@ -142,6 +143,10 @@ class Unauthenticated(AtriumError):
 
 class MissingKey(Unauthenticated):
     code = "missing_api_key"
+
+
+class WrongPassword(Unauthenticated):
+    code = "wrong_password"
 
 
 class InvalidKey(Unauthenticated):

@@ -1,4 +1,4 @@
-"""People, keys, and who is calling."""
+"""People, keys, sessions, and who is calling."""
 
 from __future__ import annotations
 
@@ -18,6 +18,21 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class Scopes:
+    """What a key is good for, as globs; an empty list sets no bound."""
+
+    models: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+    @property
+    def narrow(self) -> bool:
+        return bool(self.models or self.paths)
+
+
+EVERYTHING = Scopes()
+
+
+@dataclass(frozen=True, slots=True)
 class Key:
     """An API key without its secret."""
 
@@ -30,6 +45,46 @@ class Key:
     last_used_at: datetime | None = None
     mac: bytes = b""
     """HMAC-SHA256 of the secret under the server's pepper."""
+    expires_at: datetime | None = None
+    scopes: Scopes = EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key about to be stored."""
+
+    user_id: int
+    alias: str
+    prefix: str
+    mac: bytes
+    created_at: datetime
+    expires_at: datetime | None = None
+    scopes: Scopes = EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A login that has not ended, without its token."""
+
+    id: int
+    user_id: int
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What somebody with rights has done, for the audit log."""
+
+    at: datetime
+    actor: str
+    actor_id: int | None
+    address: str
+    """Empty over the control socket."""
+    action: str
+    """Method and path, such as `DELETE /api/admin/users/7`."""
+    detail: str = ""
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +96,10 @@ class Caller:
     name: str
     is_admin: bool = False
     key_id: int | None = None
+    session_id: int | None = None
+    scopes: Scopes = EVERYTHING
+    expires_at: datetime | None = None
+    """When the key or session ends."""
 
 
 ANONYMOUS = Caller(user_id=None, name="anonymous")

@@ -10,7 +10,7 @@ from typing import Protocol
 from atrium.core.answers import Embedded, EventStream
 from atrium.core.endpoints import RemoteModel, Runner, RunnerStatus
 from atrium.core.models import Available, Catalog, Installing, ModelCard
-from atrium.core.people import Caller, Key, User
+from atrium.core.people import Act, Caller, Key, NewKey, Session, User
 from atrium.core.requests import Chat, Completion, Prompt
 
 
@@ -151,6 +151,8 @@ class UserBook(Protocol):
 
     async def find(self, name: str) -> User | None: ...
 
+    async def by_id(self, user_id: int) -> User | None: ...
+
     async def all(self) -> tuple[User, ...]: ...
 
     async def replace(self, user: User) -> None:
@@ -163,7 +165,7 @@ class UserBook(Protocol):
 
 
 class KeyBook(Protocol):
-    async def add(self, *, user_id: int, alias: str, prefix: str, mac: bytes, now: datetime) -> Key:
+    async def add(self, new: NewKey) -> Key:
         """Raises Conflict when the user has a key of this alias."""
         ...
 
@@ -171,12 +173,36 @@ class KeyBook(Protocol):
 
     async def all(self, user_id: int | None = None) -> tuple[tuple[Key, User], ...]: ...
 
-    async def revoke(self, key_id: int) -> Key:
-        """Raises NotFound."""
+    async def revoke(self, key_id: int, *, owner: int | None = None) -> Key:
+        """Raises NotFound, also for somebody else's where the owner is named."""
         ...
 
     async def used(self, stamps: dict[int, datetime]) -> None:
         """Note when keys were last used, many at once."""
+        ...
+
+
+class SessionBook(Protocol):
+    async def add(self, *, user_id: int, mac: bytes, now: datetime, until: datetime) -> Session:
+        """The user's oldest sessions beyond a bound end."""
+        ...
+
+    async def find(self, mac: bytes) -> tuple[Session, User] | None: ...
+
+    async def end(self, session_id: int) -> None: ...
+
+    async def end_all(self, user_id: int, *, but: int | None = None) -> None: ...
+
+    async def forget_expired(self, now: datetime) -> None: ...
+
+
+class AuditLog(Protocol):
+    async def add(self, act: Act) -> None:
+        """The oldest acts beyond a bound are forgotten."""
+        ...
+
+    async def newest(self, *, before: int | None, limit: int) -> tuple[Act, ...]:
+        """Newest first; `before`: only acts older than that one."""
         ...
 
 

@@ -2,51 +2,113 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
+from fnmatch import fnmatchcase
 
 from atrium.core.errors import Forbidden, MissingKey
 from atrium.core.people import ANONYMOUS, Caller
+from atrium.decisions.doors import Door, changes_models, is_at
 
 KEY_FORM = "lollms_"
+SESSION_FORM = "ats_"
 OPEN_PATHS = frozenset(
-    {"/", "/ollama", "/ollama/", "/version", "/healthz", "/readyz", "/internal/health", "/openapi.json"}
+    {
+        "/",
+        "/ollama",
+        "/ollama/",
+        "/version",
+        "/healthz",
+        "/readyz",
+        "/internal/health",
+        "/openapi.json",
+        "/api/auth/token",
+        "/api/auth/register",
+    }
 )
+OWN_PATHS = ("/api/auth", "/api/api-keys", "/api/usage")
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Area(Enum):
     OPEN = "open"
     USE = "use"
     """Inference and listings."""
+    OWN = "own"
+    """A user's own account: never anonymous."""
     SIGHT = "sight"
     """Status, metrics."""
     ADMIN = "admin"
 
 
-def area_of(path: str) -> Area:
+def area_of(method: str, path: str) -> Area:
     if path in OPEN_PATHS:
         return Area.OPEN
-    if path.startswith("/api/admin/"):
+    if is_at(path, "/api/admin") or changes_models(method, path):
         return Area.ADMIN
+    if any(is_at(path, own) for own in OWN_PATHS):
+        return Area.OWN
     if path == "/metrics" or path.startswith("/internal/"):
         return Area.SIGHT
     return Area.USE
 
 
-def must_check(presented: str, area: Area, *, required: bool) -> bool:
-    """Whether what was presented is looked up. Behind an open door only what looks like a key of ours counts as one.
+def must_check(presented: str, area: Area, door: Door) -> bool:
+    """Whether what was presented is looked up. Behind an open door only what looks like one of ours counts as a key.
 
-    Raises MissingKey.
+    Raises Forbidden for a closed door, MissingKey.
     """
-    needed = required or area is Area.ADMIN
+    if not door.enabled:
+        raise Forbidden("This service is switched off", hint="An administrator can switch it on: auth.services")
+    needed = door.needs_key or area is Area.ADMIN or area is Area.OWN
     if not presented and needed:
         raise MissingKey("This needs an API key", hint="Send it as 'Authorization: Bearer …'")
-    return needed or presented.startswith(KEY_FORM)
+    return needed or presented.startswith((KEY_FORM, SESSION_FORM))
 
 
-def allow(caller: Caller | None, area: Area, *, required: bool) -> Caller:
+def allow(caller: Caller | None, area: Area, path: str, door: Door) -> Caller:
     """The caller, if they may enter the area; nobody known is the anonymous user. Raises Forbidden."""
     known = caller or ANONYMOUS
-    needs_admin = area is Area.ADMIN or (area is Area.SIGHT and required)
+    needs_admin = area is Area.ADMIN or (area is Area.SIGHT and door.needs_key)
     if needs_admin and not known.is_admin:
         raise Forbidden("This needs an administrator's key")
+    if known.scopes.narrow:
+        check_path(known, area, path)
     return known
+
+
+def check_path(caller: Caller, area: Area, path: str) -> None:
+    """A key that is bound to models governs nothing unless a path says so: it could make itself a wider one.
+
+    Raises Forbidden.
+    """
+    paths = caller.scopes.paths
+    if paths and not any(fnmatchcase(path, glob) for glob in paths):
+        raise Forbidden(f"This key is not for {path[:100]}", hint="Use a key without these bounds")
+    if not paths and area in (Area.ADMIN, Area.OWN):
+        raise Forbidden("This key is for models only", hint="Use a key without bounds, or log in")
+
+
+def check_model(caller: Caller, names: Sequence[str]) -> None:
+    """`names`: as the caller wrote the model, and what it means. Raises Forbidden."""
+    if not may_use(caller, names):
+        raise Forbidden(f"This key is not for the model '{names[0][:100]}'", hint="Its owner can make another key")
+
+
+def may_use(caller: Caller, names: Sequence[str]) -> bool:
+    """Whether one of the names is within what the caller's key is good for."""
+    globs = caller.scopes.models
+    return not globs or any(fnmatchcase(name, glob) for name in names if name for glob in globs)
+
+
+def same_origin(origin: str, fetch_site: str, host: str) -> bool:
+    """Whether a browser sent a request from a page of ours, so that its cookie may count for a change.
+
+    A client that is no browser sends neither header.
+    """
+    if fetch_site:
+        return fetch_site in ("same-origin", "none")
+    if not origin:
+        return True
+    _, _, place = origin.partition("://")
+    return place.lower() == host.lower()

@@ -1,4 +1,4 @@
-"""Who is calling: reads the key from a request's head and has it checked."""
+"""Who is calling, and may they? Has what a request's head shows checked; both lanes ask this one object."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from atrium.core.errors import InvalidKey
+from atrium.core.errors import Forbidden, InvalidKey, Unauthenticated
 from atrium.core.people import CONTROL, Caller
-from atrium.decisions.allow import Area, allow, area_of, must_check
+from atrium.decisions.allow import SAFE, SESSION_FORM, Area, allow, area_of, must_check, same_origin
+from atrium.decisions.doors import DoorRules
 from atrium.http.edge import Exchange, Headers
 
 KEY_HEADERS = (b"authorization", b"x-api-key", b"xi-api-key", b"api-key")
 """The first present wins. The same names as `pass_headers.KEYS`, which never reach an endpoint."""
-KEY_IN_QUERY = re.compile(rb"(?:^|&)(?:api[_-]?key|key|access_token|token)=|lollms_[0-9a-f]{16}_", re.IGNORECASE)
+KEY_IN_QUERY = re.compile(
+    rb"(?:^|&)(?:api[_-]?key|key|access_token|token)=|lollms_[0-9a-f]{16}_|ats_[0-9a-f]{64}", re.IGNORECASE
+)
+SESSION_COOKIE = "atrium_session"
 
 
 class KeyCheck(Protocol):
@@ -26,45 +30,78 @@ class KeyCheck(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Knock:
+    """What a request shows at the door."""
+
+    method: str
+    path: str
+    headers: Headers
+    query: bytes
+    area: Area
+
+
 @dataclass(frozen=True, slots=True)
 class Admission:
     check_key: KeyCheck
-    required: bool
+    rules: DoorRules
 
     async def admit(self, exchange: Exchange, headers: Headers, query: bytes) -> Caller | None:
         """None on paths that are open to all. Raises MissingKey, InvalidKey, Forbidden."""
         if exchange.control:
             return CONTROL
-        area = area_of(exchange.path)
+        area = area_of(exchange.method, exchange.path)
         if area is Area.OPEN:
             return None
-        refuse_key_in_query(query)
-        presented = presented_key(headers)
-        caller = await self.check_key(presented) if must_check(presented, area, required=self.required) else None
-        return allow(caller, area, required=self.required)
+        knock = Knock(exchange.method, exchange.path, headers, query, area)
+        return self.at_once(knock) or await self.in_time(knock)
 
-    def at_once(self, headers: Headers, query: bytes, area: Area) -> Caller | None:
+    def at_once(self, knock: Knock) -> Caller | None:
         """The caller, where no wait is needed; None: `in_time` must be asked.
 
         Raises MissingKey, InvalidKey, Forbidden.
         """
-        refuse_key_in_query(query)
-        presented = presented_key(headers)
-        if not must_check(presented, area, required=self.required):
-            return allow(None, area, required=self.required)
+        refuse_key_in_query(knock.query)
+        door = self.rules.of(knock.path)
+        presented, _ = presented_by(knock)
+        if not must_check(presented, knock.area, door):
+            return allow(None, knock.area, knock.path, door)
         known = self.check_key.known(presented)
-        return allow(known, area, required=self.required) if known else None
+        return allow(known, knock.area, knock.path, door) if known else None
 
-    async def in_time(self, headers: Headers, area: Area) -> Caller:
+    async def in_time(self, knock: Knock) -> Caller:
         """Raises InvalidKey, Forbidden."""
-        caller = await self.check_key(presented_key(headers))
-        return allow(caller, area, required=self.required)
+        door = self.rules.of(knock.path)
+        presented, by_cookie = presented_by(knock)
+        try:
+            caller = await self.check_key(presented)
+        except Unauthenticated:
+            # A browser goes on sending the cookie of a session that has ended; behind an open door that is no harm.
+            if not by_cookie or must_check("", knock.area, door):
+                raise
+            caller = None
+        return allow(caller, knock.area, knock.path, door)
 
 
 def refuse_key_in_query(query: bytes) -> None:
     """Raises InvalidKey."""
     if query and KEY_IN_QUERY.search(query):
         raise InvalidKey("A key in the address is refused, since addresses end up in logs", hint="Send it in a header")
+
+
+def presented_by(knock: Knock) -> tuple[str, bool]:
+    """What was shown as a key, else the browser's session, and whether it was that one.
+
+    Raises Forbidden for a change that a page of another origin asks for in its visitor's name.
+    """
+    presented = presented_key(knock.headers)
+    if presented:
+        return presented, False
+    found = dict(knock.headers[::-1])
+    session = session_cookie(found.get(b"cookie", b""))
+    if session and knock.method not in SAFE and not is_ours(found):
+        raise Forbidden("A page of another origin may not act in your name", hint="Send a key in a header")
+    return session, bool(session)
 
 
 def presented_key(headers: Headers) -> str:
@@ -78,3 +115,20 @@ def presented_key(headers: Headers) -> str:
                 return value.strip() if scheme.lower() == "bearer" else ""
             return value
     return ""
+
+
+def session_cookie(cookies: bytes) -> str:
+    """The session's token; empty when there is none."""
+    if not cookies:
+        return ""
+    for pair in cookies.decode("latin-1").split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name == SESSION_COOKIE and value.startswith(SESSION_FORM):
+            return value
+    return ""
+
+
+def is_ours(headers: dict[bytes, bytes]) -> bool:
+    """Whether the request came from a page of ours, or from no page at all."""
+    origin, site, host = (headers.get(name, b"").decode("latin-1") for name in (b"origin", b"sec-fetch-site", b"host"))
+    return same_origin(origin, site, host)

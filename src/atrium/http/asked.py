@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 
 from atrium.core.kinds import ANY_OPENAI
 from atrium.decisions.allow import Area
+from atrium.decisions.doors import changes_models
 from atrium.decisions.relayed_path import ROOT, split_prefix
+from atrium.http.admission import Knock
 from atrium.http.edge import Headers, surface_of
 
 MANAGEMENT = frozenset({b"/api/pull", b"/api/push", b"/api/create", b"/api/copy", b"/api/delete"})
 """Ollama's routes that change what an endpoint has."""
 NAMED = MANAGEMENT | {b"/api/show"}
 """Ollama's routes that may name the model by other fields."""
-BLOBS = b"/api/blobs/"
 TARGETED = frozenset({b"/api/pull", b"/api/create"})
 LISTS = frozenset({b"/v1/models", b"/v1/models/"})
 OPENAI_PATHS = (b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/v1/responses", b"/v1/rerank")
@@ -56,8 +57,14 @@ class Asked:
 
     @property
     def area(self) -> Area:
-        changes = self.method in (b"POST", b"DELETE") and (self.rest in MANAGEMENT or self.rest.startswith(BLOBS))
+        changes = changes_models(self.method.decode("latin-1"), self.rest.decode("latin-1"))
         return Area.ADMIN if changes else Area.USE
+
+    @property
+    def knock(self) -> Knock:
+        """What it shows at the door."""
+        path = self.path.decode("latin-1")
+        return Knock(self.method.decode("latin-1"), path, self.headers, self.query, self.area)
 
     @property
     def may_be_local(self) -> bool:

@@ -24,20 +24,25 @@ LONGEST_RETRY = 60
 IDS_AT_ONCE = 256
 MOST_DROPPED = 32
 OLLA_SURFACES = frozenset({"olla", "internal"})
+LOLLMS_SURFACES = frozenset({"lollms", "account", "admin"})
 SURFACES = (
+    ("/api/auth", "account"),
+    ("/api/api-keys", "account"),
+    ("/api/usage", "account"),
+    ("/api/datastores", "lollms"),
+    ("/lollms", "lollms"),
     ("/v1", "openai"),
     ("/olla", "olla"),
     ("/ollama/api", "ollama"),
     ("/api", "ollama"),
     ("/ollama/v1", "openai"),
     ("/internal", "internal"),
-    ("/lollms/v1", "lollms"),
 )
 BODIES: Mapping[str, Callable[[AtriumError], bytes]] = {
     "olla": olla_error,
     "internal": olla_error,
     "ollama": ollama_error,
-    "lollms": lollms_error,
+    **dict.fromkeys(LOLLMS_SURFACES, lollms_error),
 }
 """How a surface's clients read errors; all others read them as OpenAI's do."""
 ADMIN = "/api/admin"
@@ -61,6 +66,10 @@ class Exchange:
     started: float
     """On the monotonic clock, in seconds."""
     caller: Caller | None = None
+    address: str = ""
+    """The client's; empty over the control socket."""
+    deed: str = ""
+    """What an administrative act was about, for the audit log."""
     control: bool = False
     """It came over the control socket."""
     status: int = 0

@@ -167,13 +167,13 @@ class Relayed:
         length = asked.header(b"content-length")
         if length.isdigit() and int(length[:20]) > self.lane.settings.limits.max_body:
             raise self._too_large(int(length[:20]))
-        self.caller = gateway.admission.at_once(asked.headers, asked.query, asked.area)
+        self.caller = gateway.admission.at_once(asked.knock)
         if self.caller is None:
             self._looking = asyncio.create_task(self._look_up())
 
     async def _look_up(self) -> None:
         try:
-            self.caller = await self.lane.gateway.admission.in_time(self.asked.headers, self.asked.area)
+            self.caller = await self.lane.gateway.admission.in_time(self.asked.knock)
         except Exception as fault:  # noqa: BLE001 - a task's root: its caller is told something
             self.failed(fault)
             return

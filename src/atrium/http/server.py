@@ -10,25 +10,42 @@ from fastapi.exceptions import RequestValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atrium import __version__
-from atrium.core.errors import InvalidValue
+from atrium.core.errors import InvalidJson, InvalidValue, Unprocessable
 from atrium.decisions.client_address import read_networks
+from atrium.decisions.doors import door_rules
 from atrium.dialects.bounds import RequestBounds
 from atrium.http.admission import Admission
+from atrium.http.edge import LOLLMS_SURFACES, surface_of
 from atrium.http.front import Front
 from atrium.http.lane import Gateway, Lane, figures_of
 from atrium.http.limits import Limiter
+from atrium.http.middleware.audit import Audit
 from atrium.http.middleware.cors import CrossOrigin
 from atrium.http.middleware.doors import HostCheck, Identity, RateCheck, SizeCheck
 from atrium.http.middleware.faults import Faults
 from atrium.http.middleware.record import Record
 from atrium.http.reading import BodyBounds
 from atrium.http.scope import mark_control
-from atrium.http.surfaces import admin, gateway_admin, internal, lollms, olla, ollama, openai, status
+from atrium.http.surfaces import (
+    accounts,
+    admin,
+    gateway_admin,
+    internal,
+    lollms,
+    olla,
+    ollama,
+    openai,
+    people_admin,
+    status,
+)
 from atrium.relay.roster import Roster
 from atrium.services.promises import Services
 from atrium.settings.tree import Settings
 from atrium.telemetry.gateway_metrics import GatewayCollector
 from atrium.telemetry.metrics import Metrics
+
+SMALL_BODY = 64 * 1024
+"""Bytes of a login."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +69,8 @@ def build_front(services: Services, settings: Settings, sight: Sight, roster: Ro
     """The application, and the lane that shares its entrance."""
     directory = roster.directory
     networks = read_networks(settings.trusted_proxies)
-    entrance = Entrance(Admission(services.check_key, settings.auth.required), Limiter(settings, networks))
+    rules = door_rules(settings.auth.services, required=settings.auth.required)
+    entrance = Entrance(Admission(services.check_key, rules), Limiter(settings, networks))
     gateway = Gateway(
         directory,
         entrance.admission,
@@ -68,7 +86,7 @@ def build_front(services: Services, settings: Settings, sight: Sight, roster: Ro
     lane = Lane(gateway, settings)
     api = build_api(services, settings, sight, lane)
     api.include_router(gateway_admin.router(lane, roster))
-    return Front(build_app(api, settings, sight, entrance), lane)
+    return Front(build_app(Audit(api, services.audit), settings, sight, entrance), lane)
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +125,9 @@ def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) 
     api.include_router(internal.router(sight.metrics, sight.ready))
     api.include_router(olla.router(lane))
     api.include_router(status.router(lane))
+    api.include_router(accounts.router(services, BodyBounds(SMALL_BODY, limits.body_timeout)))
     api.include_router(admin.router(services))
+    api.include_router(people_admin.router(services))
     for kind in (Exception, 404, 405):
         api.add_exception_handler(kind, pass_on)
     api.add_exception_handler(RequestValidationError, refuse_field)
@@ -119,12 +139,16 @@ async def pass_on(_: Request, error: Exception) -> Response:
     raise error
 
 
-async def refuse_field(_: Request, error: Exception) -> Response:
+async def refuse_field(request: Request, error: Exception) -> Response:
+    """422 where the contract of a path says so, else 400; what is not JSON at all is 400 everywhere."""
     if not isinstance(error, RequestValidationError):
         raise error
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
-    raise InvalidValue(f"'{place}': {first['msg']}" if place else str(first["msg"]), param=place or None)
+    if first["type"] == "json_invalid":
+        raise InvalidJson("The body is not JSON")
+    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "path", "query"))
+    kind = Unprocessable if surface_of(request.url.path) in LOLLMS_SURFACES else InvalidValue
+    raise kind(f"'{place}': {first['msg']}" if place else str(first["msg"]), param=place or None)
 
 
 def control_app(app: ASGIApp) -> ASGIApp:

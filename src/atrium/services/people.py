@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from argon2 import PasswordHasher
-
-from atrium.core.errors import InvalidValue, NotFound
-from atrium.core.people import User
-from atrium.core.ports import UserBook
+from atrium.core.errors import Forbidden, NotFound, Unprocessable
+from atrium.core.people import Caller, User
+from atrium.core.ports import SessionBook, UserBook
 from atrium.services.check_key import CheckKey
+from atrium.services.passwords import Passwords
 
 ADMIN = "admin"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-SHORTEST_PASSWORD = 8
-LONGEST_PASSWORD = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class People:
     users: UserBook
+    sessions: SessionBook
     check_key: CheckKey
-    hasher: PasswordHasher = field(default_factory=PasswordHasher)
+    passwords: Passwords
 
     async def all(self) -> tuple[User, ...]:
         return await self.users.all()
 
+    async def me(self, caller: Caller) -> User:
+        """Raises NotFound for a caller who is no user, as over the control socket."""
+        user = await self.users.by_id(caller.user_id or 0)
+        if user is None:
+            raise NotFound("There is no user behind this call")
+        return user
+
     async def create(self, name: str, password: str | None, *, is_admin: bool) -> User:
-        """Raises InvalidValue, Conflict."""
+        """Raises Unprocessable, Conflict."""
         if not NAME.fullmatch(name):
-            raise InvalidValue("A name has 1 to 64 letters, digits or . _ @ - and begins with one", param="username")
-        hashed = await self._hash(password) if password is not None else None
+            raise Unprocessable("A name has 1 to 64 letters, digits or . _ @ - and begins with one", param="username")
+        hashed = await self.passwords.hashed(password) if password is not None else None
         return await self.users.add(name, password_hash=hashed, is_admin=is_admin, now=datetime.now(UTC))
 
     async def change(
@@ -44,24 +48,42 @@ class People:
         is_active: bool | None = None,
         is_admin: bool | None = None,
     ) -> User:
-        """What is None stays. Raises NotFound, InvalidValue, Conflict for the last active administrator."""
-        user = next((user for user in await self.users.all() if user.id == user_id), None)
+        """What is None stays; another password, and an end of being active, end all sessions.
+
+        Raises NotFound, Unprocessable, Conflict for the last active administrator.
+        """
+        user = await self.users.by_id(user_id)
         if user is None:
             raise NotFound(f"There is no user with the id {user_id}")
         changed = replace(
             user,
-            password_hash=await self._hash(password) if password is not None else user.password_hash,
+            password_hash=await self.passwords.hashed(password) if password is not None else user.password_hash,
             is_active=user.is_active if is_active is None else is_active,
             is_admin=user.is_admin if is_admin is None else is_admin,
         )
         await self.users.replace(changed)
+        if password is not None or not changed.is_active:
+            await self.sessions.end_all(user_id)
         self.check_key.forget_user(user_id)
         return changed
 
-    async def delete(self, user_id: int) -> None:
-        """With all keys, at once. Raises NotFound, Conflict."""
+    async def change_password(self, caller: Caller, current: str, new: str) -> None:
+        """The caller's own; their other sessions end. Raises Forbidden for a wrong password, Unprocessable."""
+        user = await self.me(caller)
+        if not await self.passwords.is_right(user.password_hash, current):
+            raise Forbidden("The current password is another one", hint="An administrator can set a new one")
+        await self.users.replace(replace(user, password_hash=await self.passwords.hashed(new, "new_password")))
+        await self.sessions.end_all(user.id, but=caller.session_id)
+        self.check_key.forget_user(user.id)
+
+    async def delete(self, user_id: int) -> User:
+        """With all keys and sessions, at once. Raises NotFound, Conflict."""
+        user = await self.users.by_id(user_id)
+        if user is None:
+            raise NotFound(f"There is no user with the id {user_id}")
         await self.users.delete(user_id)
         self.check_key.forget_user(user_id)
+        return user
 
     async def ensure_admin(self, password: str | None) -> bool:
         """User `admin` exists from the first start; True when this was it. A password is set only where none is."""
@@ -74,8 +96,3 @@ class People:
         if password is not None and admin.password_hash is None:
             await self.change(admin.id, password=password)
         return False
-
-    async def _hash(self, password: str) -> str:
-        if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
-            raise InvalidValue(f"A password has at least {SHORTEST_PASSWORD} characters", param="password")
-        return await asyncio.to_thread(self.hasher.hash, password)

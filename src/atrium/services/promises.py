@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atrium.core.ports import Engines
+from atrium.core.ports import AuditLog, Engines
 from atrium.services.browse_models import BrowseModels
 from atrium.services.chat import AnswerChat
 from atrium.services.check_key import CheckKey
@@ -14,6 +14,7 @@ from atrium.services.install_model import InstallModel
 from atrium.services.issue_key import IssueKey
 from atrium.services.list_models import ListModels
 from atrium.services.load_model import LoadModel
+from atrium.services.log_in import LogIn
 from atrium.services.people import People
 
 
@@ -29,6 +30,8 @@ class Services:
     load_model: LoadModel
     install_model: InstallModel
     people: People
+    log_in: LogIn
     issue_key: IssueKey
     check_key: CheckKey
     engines: Engines
+    audit: AuditLog

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from atrium.settings.auth import Auth
 from atrium.settings.gateway import Balancer, Discovery, EndpointSettings, Proxy, StickySessions
 from atrium.settings.marks import AtLeast, Doc, Duration, Size, Stay
 
@@ -27,11 +28,6 @@ class Server:
     port: Annotated[int, Doc("port to listen on; 0 takes a free one"), AtLeast(0)] = 9642
     tls: Annotated[Tls | None, Doc("certificate and key for HTTPS; null serves plain HTTP")] = None
     stop_grace: Annotated[Duration, Doc("how long a stop waits for running answers before it cancels them")] = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Auth:
-    required: Annotated[bool, Doc("false opens inference to everyone who reaches the port")] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +108,7 @@ class Downloads:
 @dataclass(frozen=True, slots=True)
 class Settings:
     server: Annotated[Server, Doc("where the server listens")] = Server()
-    auth: Annotated[Auth, Doc("who may come in")] = Auth()
+    auth: Annotated[Auth, Doc("who may come in")] = field(default_factory=Auth)
     database: Annotated[Database, Doc("where state is kept")] = Database()
     model_aliases: Annotated[dict[str, tuple[str, ...]], Doc("other names for models: a name or a list of names")] = (
         field(default_factory=dict[str, tuple[str, ...]])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from atrium.core.errors import Conflict, NotFound
-from atrium.core.people import Key, User
+from atrium.core.people import EVERYTHING, Key, NewKey, Scopes, User
 from atrium.storage.database import Database
+from atrium.storage.people import is_id
 from atrium.storage.tables import api_keys, users
 
 
@@ -18,13 +20,21 @@ class StoredKeys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, *, user_id: int, alias: str, prefix: str, mac: bytes, now: datetime) -> Key:
-        values = {"user_id": user_id, "alias": alias, "prefix": prefix, "mac": mac, "created_at": now}
+    async def add(self, new: NewKey) -> Key:
+        values = {
+            "user_id": new.user_id,
+            "alias": new.alias,
+            "prefix": new.prefix,
+            "mac": new.mac,
+            "created_at": new.created_at,
+            "expires_at": new.expires_at,
+            "scopes": written(new.scopes),
+        }
         try:
             async with self._database.writing() as connection:
                 row = (await connection.execute(insert(api_keys).values(values).returning(api_keys))).one()
         except IntegrityError:
-            raise Conflict(f"This user has a key named '{alias}' already", param="alias") from None
+            raise Conflict(f"This user has a key named '{new.alias}' already", param="alias") from None
         return as_key(row)
 
     async def find(self, prefix: str) -> tuple[Key, User] | None:
@@ -40,10 +50,14 @@ class StoredKeys:
             rows = (await connection.execute(query)).all()
         return tuple(as_pair(row) for row in rows)
 
-    async def revoke(self, key_id: int) -> Key:
-        query = delete(api_keys).where(api_keys.c.id == key_id).returning(api_keys)
-        async with self._database.writing() as connection:
-            row = (await connection.execute(query)).one_or_none()
+    async def revoke(self, key_id: int, *, owner: int | None = None) -> Key:
+        row = None
+        if is_id(key_id):
+            query = delete(api_keys).where(api_keys.c.id == key_id).returning(api_keys)
+            if owner is not None:
+                query = query.where(api_keys.c.user_id == owner)
+            async with self._database.writing() as connection:
+                row = (await connection.execute(query)).one_or_none()
         if row is None:
             raise NotFound(f"There is no key with the id {key_id}")
         return as_key(row)
@@ -62,7 +76,17 @@ def joined() -> Select[Any]:
 
 
 def as_key(row: Row[Any]) -> Key:
-    return Key(row.id, row.user_id, row.alias, row.prefix, row.created_at, row.last_used_at, bytes(row.mac))
+    return Key(
+        row.id,
+        row.user_id,
+        row.alias,
+        row.prefix,
+        row.created_at,
+        row.last_used_at,
+        bytes(row.mac),
+        row.expires_at,
+        as_scopes(row.scopes),
+    )
 
 
 def as_pair(row: Row[Any]) -> tuple[Key, User]:
@@ -70,3 +94,17 @@ def as_pair(row: Row[Any]) -> tuple[Key, User]:
         row.user_id, row.user_name, row.user_is_admin, row.user_is_active, row.user_created_at, row.user_password_hash
     )
     return as_key(row), user
+
+
+def written(scopes: Scopes) -> str | None:
+    """As JSON; nothing where they set no bound."""
+    if not scopes.narrow:
+        return None
+    return orjson.dumps({"models": scopes.models, "paths": scopes.paths}).decode()
+
+
+def as_scopes(text: str | None) -> Scopes:
+    if text is None:
+        return EVERYTHING
+    found = orjson.loads(text)
+    return Scopes(tuple(found["models"]), tuple(found["paths"]))

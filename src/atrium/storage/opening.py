@@ -9,13 +9,26 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from atrium.core.errors import ConfigError
+from atrium.storage.audit import StoredAudit
 from atrium.storage.database import Database, open_database
 from atrium.storage.keys import StoredKeys
 from atrium.storage.people import StoredUsers
 from atrium.storage.secrets import fingerprint
+from atrium.storage.sessions import StoredSessions
 from atrium.storage.tables import meta
 
 PEPPER = "pepper"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How much of it."""
+
+    sessions_per_user: int = 100
+    audit_rows: int = 100_000
+
+
+KEPT = Kept()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +36,8 @@ class Storage:
     database: Database
     users: StoredUsers
     keys: StoredKeys
+    sessions: StoredSessions
+    audit: StoredAudit
 
     async def first(self, deed: str) -> bool:
         """True once in the life of this database, for what must happen once."""
@@ -37,7 +52,7 @@ class Storage:
         await self.database.close()
 
 
-async def open_storage(url: str | None, file: Path, pepper: bytes) -> Storage:
+async def open_storage(url: str | None, file: Path, pepper: bytes, kept: Kept = KEPT) -> Storage:
     """Raises ConfigError, SchemaTooNew."""
     database = await open_database(url, file)
     try:
@@ -45,7 +60,13 @@ async def open_storage(url: str | None, file: Path, pepper: bytes) -> Storage:
     except BaseException:
         await database.close()
         raise
-    return Storage(database, StoredUsers(database), StoredKeys(database))
+    return Storage(
+        database,
+        StoredUsers(database),
+        StoredKeys(database),
+        StoredSessions(database, kept.sessions_per_user),
+        StoredAudit(database, kept.audit_rows),
+    )
 
 
 async def check_pepper(database: Database, mark: str) -> None:

@@ -14,6 +14,14 @@ from atrium.core.people import User
 from atrium.storage.database import Database
 from atrium.storage.tables import users
 
+LARGEST_ID = 2**31 - 1
+LONGEST_NAME = 64
+
+
+def is_id(number: int) -> bool:
+    """Whether it could be one; PostgreSQL's driver refuses to look for what its column cannot hold."""
+    return 0 < number <= LARGEST_ID
+
 
 class StoredUsers:
     def __init__(self, database: Database) -> None:
@@ -36,8 +44,17 @@ class StoredUsers:
         return as_user(row)
 
     async def find(self, name: str) -> User | None:
+        if len(name) > LONGEST_NAME or not name.isprintable():
+            return None
         async with self._database.reading() as connection:
             row = (await connection.execute(select(users).where(users.c.folded == name.casefold()))).one_or_none()
+        return as_user(row) if row else None
+
+    async def by_id(self, user_id: int) -> User | None:
+        if not is_id(user_id):
+            return None
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(users).where(users.c.id == user_id))).one_or_none()
         return as_user(row) if row else None
 
     async def all(self) -> tuple[User, ...]:
@@ -66,6 +83,8 @@ class StoredUsers:
 
     async def _locked(self, connection: AsyncConnection, user_id: int) -> None:
         """Changes to administrators happen one after the other, or two could remove each other's last but one."""
+        if not is_id(user_id):
+            raise NotFound(f"There is no user with the id {user_id}")
         admins = select(users.c.id).where(users.c.is_admin).order_by(users.c.id).with_for_update()
         await connection.execute(admins)
         if (await connection.execute(select(users.c.id).where(users.c.id == user_id))).one_or_none() is None:

@@ -75,6 +75,32 @@ api_keys = Table(
     Column("mac", LargeBinary, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("last_used_at", Moment),
+    Column("expires_at", Moment),
+    Column("scopes", Text),
     UniqueConstraint("user_id", "alias"),
+    sqlite_autoincrement=True,
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("user_id", Integer, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("mac", LargeBinary, nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Moment, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("actor_id", Integer),
+    Column("address", String(64), nullable=False),
+    Column("action", String(300), nullable=False),
+    Column("detail", String(300), nullable=False),
     sqlite_autoincrement=True,
 )

@@ -35,13 +35,16 @@ NAMES = frozenset(
         "model.deleted",
         "model.damaged",
         "endpoint.changed",
+        "login.failed",
     }
 )
 SECRET = re.compile(r"lollms_[0-9a-f]{16}_[0-9a-f]{48}")
 KEY_START = "lollms_"
 LONGEST_FIELD = 2000
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-WARNINGS = frozenset({"server.open_door", "runner.broken", "model.refused", "model.preload_failed", "model.damaged"})
+WARNINGS = frozenset(
+    {"login.failed", "server.open_door", "runner.broken", "model.refused", "model.preload_failed", "model.damaged"}
+)
 ERRORS = frozenset({"request.failed", "model.install_failed"})
 FREQUENT = frozenset({"request.ended"})
 """Written together with what comes within the next moments: a write for each costs as much as answering it."""

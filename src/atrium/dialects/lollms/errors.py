@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import orjson
 
-from atrium.core.errors import AtriumError
+from atrium.core.errors import AtriumError, RateLimited
 from atrium.dialects.openai.errors import error_object
 
 
 def error_body(error: AtriumError) -> bytes:
-    return orjson.dumps({"error": error_object(error), "detail": error.sentence})
+    told = error_object(error)
+    if isinstance(error, RateLimited):
+        told["type"] = RateLimited.code
+    return orjson.dumps({"error": told, "detail": error.sentence})
 
 
 def error_event(error: AtriumError) -> bytes:

@@ -55,10 +55,9 @@ class RateCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_control(scope):
             exchange = exchange_of(scope)
+            exchange.address = self._limiter.address(peer_of(scope), header(scope, b"x-forwarded-for"))
             if not is_admitted(scope):
-                peer = peer_of(scope)
-                address = self._limiter.address(peer, header(scope, b"x-forwarded-for"))
-                exchange.limits = read_lines(self._limiter.admit(exchange.path, address))
+                exchange.limits = read_lines(self._limiter.admit(exchange.path, exchange.address))
         await self.app(scope, receive, send)
 
 

@@ -1,9 +1,8 @@
-"""The administrator's API: users, keys, models, runners. The command line speaks it over the control socket."""
+"""The administrator's API: models and runners. The command line speaks it over the control socket."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
@@ -11,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 from atrium.core.endpoints import RunnerStatus
 from atrium.core.errors import InvalidValue
 from atrium.core.models import Available, Installing, ModelCard
-from atrium.core.people import Key, User
 from atrium.services.promises import Services
 
 
@@ -19,48 +17,9 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class NewUser(Body):
-    username: str
-    password: str | None = None
-    is_admin: bool = False
-
-
-class UserChange(Body):
-    password: str | None = None
-    is_active: bool | None = None
-    is_admin: bool | None = None
-
-
-class NewKey(Body):
-    username: str
-    alias: str
-
-
 class Installation(Body):
     sources: list[str] = []
     defaults: bool = False
-
-
-class UserView(BaseModel):
-    id: int
-    username: str
-    is_admin: bool
-    is_active: bool
-    has_password: bool
-    created_at: datetime
-
-
-class KeyView(BaseModel):
-    id: int
-    username: str
-    alias: str
-    key_prefix: str
-    created_at: datetime
-    last_used_at: datetime | None
-
-
-class FullKeyView(KeyView):
-    full_key: str
 
 
 class InstallingView(BaseModel):
@@ -113,46 +72,7 @@ class RunnerView(BaseModel):
 
 def router(services: Services) -> APIRouter:
     routes = APIRouter(prefix="/api/admin", tags=["admin"])
-    routes.include_router(people_routes(services))
     routes.include_router(model_routes(services))
-    return routes
-
-
-def people_routes(services: Services) -> APIRouter:
-    routes = APIRouter()
-
-    @routes.get("/users")
-    async def users() -> list[UserView]:
-        return [user_view(user) for user in await services.people.all()]
-
-    @routes.post("/users", status_code=201)
-    async def create_user(new: NewUser) -> UserView:
-        return user_view(await services.people.create(new.username, new.password, is_admin=new.is_admin))
-
-    @routes.put("/users/{user_id}")
-    async def change_user(user_id: int, change: UserChange) -> UserView:
-        changed = await services.people.change(
-            user_id, password=change.password, is_active=change.is_active, is_admin=change.is_admin
-        )
-        return user_view(changed)
-
-    @routes.delete("/users/{user_id}", status_code=204)
-    async def delete_user(user_id: int) -> None:
-        await services.people.delete(user_id)
-
-    @routes.get("/keys")
-    async def keys(user: str | None = None) -> list[KeyView]:
-        return [key_view(key, owner) for key, owner in await services.issue_key.all(user)]
-
-    @routes.post("/keys", status_code=201)
-    async def create_key(new: NewKey) -> FullKeyView:
-        key, owner, full_key = await services.issue_key.issue(new.username, new.alias)
-        return FullKeyView(**key_view(key, owner).model_dump(), full_key=full_key)
-
-    @routes.delete("/keys/{key_id}", status_code=204)
-    async def revoke_key(key_id: int) -> None:
-        await services.issue_key.revoke(key_id)
-
     return routes
 
 
@@ -200,28 +120,6 @@ def model_routes(services: Services) -> APIRouter:
         return Response(status_code=204)
 
     return routes
-
-
-def user_view(user: User) -> UserView:
-    return UserView(
-        id=user.id,
-        username=user.name,
-        is_admin=user.is_admin,
-        is_active=user.is_active,
-        has_password=user.password_hash is not None,
-        created_at=user.created_at,
-    )
-
-
-def key_view(key: Key, owner: User) -> KeyView:
-    return KeyView(
-        id=key.id,
-        username=owner.name,
-        alias=key.alias,
-        key_prefix=key.prefix,
-        created_at=key.created_at,
-        last_used_at=key.last_used_at,
-    )
 
 
 def model_view(card: ModelCard, services: Services) -> ModelView:
