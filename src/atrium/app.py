@@ -18,6 +18,7 @@ from atrium.engines.placement.local import LocalPlacement, child_environment
 from atrium.engines.recipes.fake import FakeRecipe
 from atrium.engines.recipes.llamacpp import LlamaCppRecipe, installed_version, read_context
 from atrium.engines.supervisor import Bounds, Folders, Supervisor
+from atrium.engines.vocabularies import TokenBounds, Vocabularies
 from atrium.gallery.build import Builder
 from atrium.gallery.fetch import PipFetch
 from atrium.gallery.index import read_index
@@ -46,6 +47,7 @@ from atrium.services.log_in import LogIn
 from atrium.services.passwords import Passwords
 from atrium.services.people import ADMIN, People
 from atrium.services.promises import Services
+from atrium.services.tokenize import Tokenize
 from atrium.settings.endpoints import read_endpoints, read_given
 from atrium.settings.tree import Loaded, Settings
 from atrium.storage.endpoints import EndpointFile
@@ -142,6 +144,7 @@ async def built(
         Checker(directory, settings.discovery.interval, tell) as checker,
         build_installer(settings, library, folder, tell) as installer,
         build_engines(settings, folder, tell) as engines,
+        build_vocabularies(settings) as vocabularies,
     ):
         timeout = settings.limits.answer_timeout
         relay = build_relay(settings)
@@ -158,6 +161,7 @@ async def built(
             log_in=build_log_in(settings, storage, people, pepper, tell),
             issue_key=IssueKey(storage.users, storage.keys, check_key, pepper),
             check_key=check_key,
+            tokenize=Tokenize(library, remotes, vocabularies, engines, settings.limits.text),
             engines=engines,
             audit=storage.audit,
         )
@@ -231,6 +235,12 @@ def build_engines(settings: Settings, folder: DataFolder, tell: Tell) -> Supervi
     recipes = {"llamacpp": llamacpp, "fake": FakeRecipe(models.parallel)}
     placement = LocalPlacement(child_environment(os.environ))
     return Supervisor(recipes, placement, bounds, Folders(folder.run, folder.logs), tell)
+
+
+def build_vocabularies(settings: Settings) -> Vocabularies:
+    limits = settings.limits
+    bounds = TokenBounds(patience=limits.token_timeout, idle=settings.models.keep_alive, queue=limits.queue)
+    return Vocabularies(child_environment(os.environ), bounds)
 
 
 def build_directory(settings: Settings) -> Directory:

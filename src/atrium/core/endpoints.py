@@ -91,6 +91,8 @@ class EndpointSpec:
     model_path: str = ""
     max_concurrent: int = 0
     """Requests in flight; more wait. 0: no bound."""
+    context: int = 0
+    """Tokens that its models take where it does not tell; 0: nothing is known."""
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     """Globs over model names."""
@@ -137,8 +139,6 @@ class RemoteModel:
     endpoint: str
     kind: Kind
     offered: Offered
-    context: int = 0
-    """Tokens, where the endpoint's configuration says so; 0: it does not."""
 
     @property
     def name(self) -> str:

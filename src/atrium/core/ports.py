@@ -121,6 +121,28 @@ class Relay(Protocol):
         ...
 
 
+class Tokenizers(Protocol):
+    """The vocabularies of local models, which need not be loaded. `card` None: plain UTF-8 bytes.
+
+    Text never becomes a control token, and no start or end token is added. Every call raises EngineFailed,
+    UpstreamTimeout, QueueFull.
+    """
+
+    async def encode(self, card: ModelCard | None, text: str) -> list[int]: ...
+
+    async def count(self, card: ModelCard | None, text: str) -> int:
+        """As many as `encode` gives."""
+        ...
+
+    async def decode(self, card: ModelCard | None, ids: Sequence[int]) -> str:
+        """Control tokens by their names, half characters as U+FFFD. The ids must be the vocabulary's."""
+        ...
+
+    async def ends(self, card: ModelCard | None, text: str) -> Sequence[int]:
+        """For each token how many whole characters of the text there are up to its end."""
+        ...
+
+
 class Remotes(Protocol):
     """The models of all endpoints."""
 
@@ -141,6 +163,19 @@ class Remotes(Protocol):
 
     async def refresh(self) -> None:
         """Read every list anew, within a bound."""
+        ...
+
+    async def window(self, model: RemoteModel) -> int:
+        """Tokens that a request may have, prompt and answer together: as the endpoint tells, else as configured, else
+        4096. Raises nothing."""
+        ...
+
+    async def encode(self, model: RemoteModel, text: str) -> list[int] | None:
+        """By the endpoint's own tokenizer; None where it has none. Raises UpstreamFailed, UpstreamTimeout."""
+        ...
+
+    async def decode(self, model: RemoteModel, ids: Sequence[int]) -> str | None:
+        """Raises InvalidValue for ids that the endpoint refuses, and as `encode`."""
         ...
 
 

@@ -120,7 +120,7 @@ def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) 
         ),
     )
     api.include_router(openai.router(services, bounds))
-    api.include_router(lollms.router(services))
+    api.include_router(lollms.router(services, bounds))
     api.include_router(ollama.router(services, bounds))
     api.include_router(internal.router(sight.metrics, sight.ready))
     api.include_router(olla.router(lane))

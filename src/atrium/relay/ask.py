@@ -47,19 +47,26 @@ class Collector:
             self.done.set_exception(error)
 
 
-async def ask(endpoint: Endpoint, path: str, timeout: float) -> Reply:
-    """`GET path`, with the endpoint's own credentials, connecting included in the time.
+async def ask(
+    endpoint: Endpoint, path: str, timeout: float, *, body: bytes | None = None, beside_v1: bool = False
+) -> Reply:
+    """`GET path`, or `POST path` with a JSON body, with the endpoint's own credentials. The time includes connecting.
 
-    Raises NotSent, Disconnected, BadResponse, UpstreamTimeout.
+    `beside_v1`: for paths that stand beside `/v1`, in which the endpoint's own address may end.
+    Cancelling it closes the connection. Raises NotSent, Disconnected, BadResponse, UpstreamTimeout.
     """
-    target = upstream_path(endpoint.spec.base, path.encode("latin-1", "replace"))
-    head = b"GET %b HTTP/1.1\r\n%baccept: application/json\r\n\r\n" % (target, endpoint.fixed_lines)
+    base = endpoint.spec.base.removesuffix("/v1") if beside_v1 else endpoint.spec.base
+    target = upstream_path(base, path.encode("latin-1", "replace"))
+    lines = endpoint.fixed_lines + b"accept: application/json\r\n"
+    if body is not None:
+        lines += b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+    head = b"%b %b HTTP/1.1\r\n%b\r\n" % (b"GET" if body is None else b"POST", target, lines)
     try:
         async with asyncio.timeout(timeout):
             upstream = endpoint.pool.take() or await endpoint.pool.connect()
             collector = Collector()
             try:
-                upstream.send(collector, head, b"", head_only=False)
+                upstream.send(collector, head, body or b"", head_only=False)
                 return await collector.done
             finally:
                 if not collector.done.done() or collector.done.cancelled() or collector.done.exception():

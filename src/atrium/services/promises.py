@@ -16,6 +16,7 @@ from atrium.services.list_models import ListModels
 from atrium.services.load_model import LoadModel
 from atrium.services.log_in import LogIn
 from atrium.services.people import People
+from atrium.services.tokenize import Tokenize
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,5 +34,6 @@ class Services:
     log_in: LogIn
     issue_key: IssueKey
     check_key: CheckKey
+    tokenize: Tokenize
     engines: Engines
     audit: AuditLog

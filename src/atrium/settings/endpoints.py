@@ -71,6 +71,7 @@ def read_endpoint(given: EndpointSettings) -> EndpointSpec:
         health_path=read_path(given.health_check_url, address, name),
         model_path=read_path(given.model_url, address, name),
         max_concurrent=given.max_concurrent,
+        context=given.context,
         include=given.model_filter.include,
         exclude=given.model_filter.exclude,
     )

@@ -44,6 +44,7 @@ class EndpointSettings:
     health_check_url: Annotated[str | None, Doc("path or address of the check")] = None
     model_url: Annotated[str | None, Doc("path or address of the model list")] = None
     max_concurrent: Annotated[int, Doc("requests in flight, more wait; 0 sets no bound"), AtLeast(0)] = 0
+    context: Annotated[int, Doc("window of its models in tokens, where it does not tell; 0: 4096"), AtLeast(0)] = 0
     model_filter: Annotated[ModelFilter, Doc("which of its models are taken")] = field(default_factory=ModelFilter)
 
 

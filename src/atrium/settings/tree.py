@@ -54,6 +54,7 @@ class Limits:
     token_timeout: Annotated[Duration, Doc("longest silence of a runner in mid answer before it counts as hung")] = (
         120.0
     )
+    text: Annotated[int, Doc("most characters of a text to tokenise, or of a long context"), AtLeast(1)] = 16 * MB
     json_depth: Annotated[int, Doc("deepest nesting of a JSON body"), AtLeast(1)] = 200
     json_items: Annotated[int, Doc("most values in a JSON body"), AtLeast(1)] = 2_000_000
     messages: Annotated[int, Doc("most messages in one chat"), AtLeast(1)] = 10_000

@@ -28,12 +28,17 @@ def worker_arguments() -> argparse.ArgumentParser:
 
 def end_with_parent(parent: int) -> None:
     """Standard input must be the read end of a pipe whose only writer is the parent, which never writes."""
+    ask_for_signal(parent)
+    threading.Thread(target=_watch_pipe, name="parent", daemon=True).start()
+
+
+def ask_for_signal(parent: int) -> None:
+    """The kernel's way alone, for a worker that notices the end of its input by itself."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         # It died before we asked for the signal, which will never come.
         os._exit(ORPHANED)
-    threading.Thread(target=_watch_pipe, name="parent", daemon=True).start()
 
 
 def _watch_pipe() -> None:
