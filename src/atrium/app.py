@@ -35,7 +35,7 @@ from atrium.relay.remotes import DirectoryRemotes
 from atrium.relay.roster import Roster
 from atrium.relay.runners import RunnerRelay
 from atrium.services.browse_models import BrowseModels
-from atrium.services.chat import AnswerChat
+from atrium.services.chat import AnswerChat, Overflows
 from atrium.services.check_key import CheckKey
 from atrium.services.complete import Complete
 from atrium.services.embed import EmbedTexts
@@ -148,9 +148,10 @@ async def built(
     ):
         timeout = settings.limits.answer_timeout
         relay = build_relay(settings)
+        overflows = Overflows(settings.models.context_policy, settings.models.context_policies)
         remotes = DirectoryRemotes(directory)
         services = Services(
-            answer_chat=AnswerChat(library, engines, relay, timeout),
+            answer_chat=AnswerChat(library, engines, relay, timeout, overflows),
             complete=Complete(library, engines, relay, timeout),
             embed=EmbedTexts(library, engines, relay, timeout),
             list_models=ListModels(library),

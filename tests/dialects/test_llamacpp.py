@@ -25,13 +25,15 @@ from atrium.core.answers import (
 from atrium.core.errors import EngineFailed, InvalidSchema, InvalidValue, Unsupported
 from atrium.core.models import Vocabulary
 from atrium.core.requests import Chat, Gbnf, JsonObject, JsonSchema, Message, Role, Tool, ToolCall, ToolMode, ToolUse
-from atrium.dialects.llamacpp.grammar import chat_grammar, constraint_grammar
+from atrium.dialects.llamacpp.grammar import Frame, Thoughts, chat_grammar, constraint_grammar, lasting_grammar
 from atrium.dialects.llamacpp.prompt import chat_pieces
 from atrium.dialects.llamacpp.reply import Reading, ReplyReader
 from atrium.dialects.llamacpp.stops import StopFinder
 from atrium.dialects.llamacpp.stream import ChunkReader
 from atrium.dialects.llamacpp.template import ChatTemplate
 
+FRAME = Frame(10_000)
+SMALL = Frame(1000)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 VOCABULARY = Vocabulary(100, {"<|s|>": 1, "<|e|>": 2}, bos=1, eos=2)
 TEMPLATE = (
@@ -120,7 +122,6 @@ def test_the_start_token_comes_once() -> None:
 
 GOOD: list[Any] = [
     {},
-    True,
     {"type": "object", "properties": {"a": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["a"]},
     {"enum": ["a", 1, None]},
     {"const": {"x": 1}},
@@ -141,34 +142,48 @@ BAD: list[Any] = [
 
 @pytest.mark.parametrize("schema", GOOD, ids=str)
 def test_a_schema_that_can_be_enforced_compiles(schema: Any) -> None:
-    assert constraint_grammar(JsonSchema(schema), most=10_000).startswith("%llguidance")
+    assert constraint_grammar(JsonSchema(schema), FRAME).startswith("%llguidance")
 
 
 @pytest.mark.parametrize("schema", BAD, ids=str)
 def test_a_schema_that_cannot_be_enforced_is_refused(schema: Any) -> None:
     with pytest.raises(InvalidSchema):
-        constraint_grammar(JsonSchema(schema), most=10_000)
+        constraint_grammar(JsonSchema(schema), FRAME)
 
 
-def test_schemas_have_bounds() -> None:
-    deep: Any = {"type": "string"}
-    for _ in range(200):
-        deep = {"type": "array", "items": deep}
-    with pytest.raises(InvalidSchema, match="levels deep"):
-        constraint_grammar(JsonSchema(deep), most=100_000)
+def test_schemas_and_grammars_have_bounds() -> None:
     with pytest.raises(InvalidSchema, match="larger"):
-        constraint_grammar(JsonSchema({"enum": ["x" * 2000]}), most=1000)
+        constraint_grammar(JsonSchema({"enum": ["x" * 2000]}), SMALL)
+    with pytest.raises(InvalidSchema, match="larger"):
+        constraint_grammar(Gbnf('root ::= "' + "y" * 2000 + '"'), SMALL)
     with pytest.raises(InvalidSchema):
-        constraint_grammar(Gbnf("root ::= ((("), most=1000)
-    assert constraint_grammar(Gbnf('root ::= "yes" | "no"'), most=1000)
-    assert constraint_grammar(JsonObject(), most=1000)
+        constraint_grammar(Gbnf("root ::= ((("), SMALL)
+    assert constraint_grammar(Gbnf('root ::= "yes" | "no"'), SMALL)
+    assert constraint_grammar(JsonObject(), SMALL)
+
+
+@pytest.mark.parametrize("control", [{}, {"<think>": 7, "</think>": 8}], ids=["text", "control tokens"])
+@pytest.mark.parametrize("thoughts", Thoughts)
+def test_what_is_shaped_stands_behind_what_is_thought(thoughts: Thoughts, control: dict[str, int]) -> None:
+    grammar = constraint_grammar(JsonObject(), Frame(1000, thoughts, control))
+    assert ("</think>" in grammar) is (thoughts is not Thoughts.NONE)
+    if thoughts is Thoughts.POSSIBLE:
+        assert ('"<think>"' in grammar) is not bool(control)
+
+
+def test_a_least_length_leaves_out_what_ends_an_answer() -> None:
+    grammar = lasting_grammar(12, VOCABULARY)
+    assert "token{12,}" in grammar
+    assert "token: <[0-1]> | <[3-99]>" in grammar
+    assert "ending: <[2]>" in grammar
+    assert "ending" not in lasting_grammar(3, Vocabulary(9, {}))
 
 
 @pytest.mark.parametrize("mode", [ToolMode.AUTO, ToolMode.REQUIRED])
 def test_tools_become_a_grammar(mode: ToolMode) -> None:
-    grammar = chat_grammar(Chat("", (), tool_use=ToolUse((WEATHER,), mode)), most=10_000)
+    grammar = chat_grammar(Chat("", (), tool_use=ToolUse((WEATHER,), mode)), FRAME)
     assert ("FREE" in grammar) is (mode is ToolMode.AUTO)
-    assert not chat_grammar(Chat("", (), tool_use=ToolUse((WEATHER,), ToolMode.NONE)), most=10_000)
+    assert not chat_grammar(Chat("", (), tool_use=ToolUse((WEATHER,), ToolMode.NONE)), FRAME)
 
 
 def chunk(text: str, **more: Any) -> bytes:

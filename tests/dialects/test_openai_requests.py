@@ -10,12 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atrium.core.errors import BadRequest, InvalidJson, InvalidValue, Unsupported
-from atrium.core.requests import Gbnf, JsonObject, JsonSchema, Role, ToolMode
+from atrium.core.requests import FreeText, Gbnf, JsonObject, JsonSchema, Role, Think, ToolMode
 from atrium.dialects.json_text import parse_object
+from atrium.dialects.openai.dropped import dropped_names
 from atrium.dialects.openai.request import RequestBounds, parse_chat, parse_completion, parse_embed
 
 BOUNDS = RequestBounds()
 USER = {"role": "user", "content": "hi"}
+
+
+def allowed(*names: str, mode: str = "auto") -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
@@ -89,6 +97,39 @@ def test_how_tools_may_be_used(fields: dict[str, Any], mode: ToolMode, most: int
     assert (use.mode, use.most_calls) == (mode, most)
 
 
+def test_of_many_tools_only_the_allowed_ones_may_be_called() -> None:
+    other = {"type": "function", "function": {"name": "g"}}
+    use = parse_chat(chat(tools=[TOOL, other], tool_choice=allowed("g", mode="required")), BOUNDS).tool_use
+    assert [tool.name for tool in use.tools] == ["g"]
+    assert use.mode is ToolMode.REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("fields", "think"),
+    [
+        ({"reasoning_effort": "none"}, Think.OFF),
+        ({"reasoning_effort": "minimal"}, Think.LOW),
+        ({"reasoning_effort": "high"}, Think.HIGH),
+        ({"thinking": True}, Think.ON),
+        ({"thinking": {"type": "disabled"}, "reasoning_effort": "high"}, Think.OFF),
+        ({}, None),
+    ],
+)
+def test_how_hard_to_think(fields: dict[str, Any], think: Think | None) -> None:
+    assert parse_chat(chat(**fields), BOUNDS).think is think
+
+
+def test_what_a_model_could_not_honour_is_named_as_the_request_spelt_it() -> None:
+    read = parse_chat(chat(verbosity="low", reasoning_effort="low", functions=[{"name": "g"}], zeta=1), BOUNDS)
+    names = dropped_names(read, ("tools.not", "think", "response_format.if"))
+    assert names == ("verbosity", "reasoning_effort", "functions.not", "zeta", "response_format.if")
+
+
+@pytest.mark.parametrize(("told", "overflow"), [("auto", "left"), ("disabled", "refuse"), (None, None)])
+def test_what_becomes_of_a_chat_that_does_not_fit(told: str | None, overflow: str | None) -> None:
+    assert parse_chat(chat(truncation=told), BOUNDS).overflow == overflow
+
+
 def test_old_functions_are_tools_that_answer_in_the_old_form() -> None:
     use = parse_chat(chat(functions=[{"name": "g"}], function_call={"name": "g"}), BOUNDS).tool_use
     assert use.legacy
@@ -103,6 +144,11 @@ def test_old_functions_are_tools_that_answer_in_the_old_form() -> None:
             {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "string"}}},
             JsonSchema({"type": "string"}),
         ),
+        (
+            {"type": "json_schema", "json_schema": {"schema": {}, "strict": True}},
+            JsonSchema({}, strict=True),
+        ),
+        ({"type": "text"}, FreeText()),
     ],
 )
 def test_the_shape_of_an_answer(shape: object, wanted: object) -> None:
@@ -129,9 +175,28 @@ def test_a_grammar_is_kept_as_text() -> None:
         ({"logit_bias": {"1": 101}}, "logit_bias.1"),
         ({"tools": [TOOL, TOOL]}, "tools"),
         ({"tools": [{"type": "web"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function", "function": {"name": "a.b"}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": "f" * 65}}]}, "tools[0].function.name"),
+        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"tools": []}}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": allowed("g")}, "tool_choice"),
+        ({"metadata": {str(n): "" for n in range(17)}}, "metadata"),
+        ({"metadata": {"k": "v" * 513}}, "metadata"),
+        ({"metadata": {"k" * 65: "v"}}, "metadata"),
+        ({"modalities": ["smell"]}, "modalities"),
+        ({"reasoning_effort": "huge"}, "reasoning_effort"),
+        ({"thinking": "yes"}, "thinking"),
+        ({"thinking": {"type": "maybe"}}, "thinking.type"),
+        ({"truncation": "some"}, "truncation"),
+        ({"store": 1}, "store"),
+        ({"min_tokens": -1}, "min_tokens"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}}, "response_format"),
+        ({"grammar": "x", "response_format": {"type": "json_object"}}, "grammar"),
+        ({"grammar_json_functions": {"not": {}}}, "grammar_json_functions"),
+        ({"messages": [USER, {"role": "tool", "tool_call_id": "c9", "content": "7"}]}, "messages"),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"tool_choice": "required"}, "tool_choice"),
-        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
         ({"stream": 1}, "stream"),
         ({"keep_alive": "soon"}, "keep_alive"),
     ],
@@ -143,7 +208,13 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"audio": {}}, {"modalities": ["audio"]}, {"web_search_options": {}}, {"truncation": "auto"}]
+    "fields",
+    [
+        {"audio": {}},
+        {"modalities": ["audio"]},
+        {"web_search_options": {}},
+        {"tools": [{"type": "custom", "name": "x"}]},
+    ],
 )
 def test_what_would_change_the_answer_and_cannot_be_done_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(Unsupported):

@@ -143,6 +143,10 @@ class Events:
     fingerprint: str
     """Names the model file and engine settings; equal fingerprints and seeds give equal text."""
     events: EventStream
+    dropped: tuple[str, ...] = ()
+    """What this model could not honour and does no harm by its absence, beside what the request names itself."""
+    truncated: int = 0
+    """Turns of the conversation that were dropped since it did not fit, as the caller allowed."""
 
 
 @dataclass(frozen=True, slots=True)

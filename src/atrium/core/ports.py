@@ -11,7 +11,7 @@ from atrium.core.answers import Embedded, EventStream
 from atrium.core.endpoints import RemoteModel, Runner, RunnerStatus
 from atrium.core.models import Available, Catalog, Installing, ModelCard
 from atrium.core.people import Act, Caller, Key, NewKey, Session, User
-from atrium.core.requests import Chat, Completion, Prompt
+from atrium.core.requests import Chat, Completion, Message, Prompt
 
 
 class Models(Protocol):
@@ -93,15 +93,26 @@ class Prepared(Protocol):
 class Draft(Protocol):
     """A request that was checked against its model's facts, before the model is loaded."""
 
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Fields that this model cannot honour and that do no harm by their absence."""
+        ...
+
     async def prepare(self, runner: Runner) -> Prepared:
-        """Tokenise. Needs no slot. Raises EngineFailed, NotSent, InvalidValue."""
+        """Tokenise. Needs no slot. Raises EngineFailed, NotSent, InvalidValue, ContextTooLong."""
+        ...
+
+
+class ChatDraft(Draft, Protocol):
+    def with_messages(self, messages: Sequence[Message]) -> ChatDraft:
+        """The same with a shorter conversation. Raises InvalidValue."""
         ...
 
 
 class Relay(Protocol):
     """The way to a runner. What can be refused without a running model is refused by the drafts."""
 
-    async def draft_chat(self, chat: Chat, card: ModelCard) -> Draft:
+    async def draft_chat(self, chat: Chat, card: ModelCard) -> ChatDraft:
         """Raises InvalidValue, InvalidSchema, Unsupported."""
         ...
 

@@ -112,6 +112,9 @@ class Sampling:
     seed: int | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict[int, float])
     min_tokens: int = 0
+    """The answer does not end by itself before."""
+    ignore_eos: bool = False
+    """The answer does not end by itself at all."""
     max_tokens: int | None = None
     """None: until the window is full."""
     stop: tuple[str, ...] = ()
@@ -132,6 +135,8 @@ class JsonSchema:
     schema: JsonValue
     place: str = "response_format"
     """The request field to name when the schema is refused."""
+    strict: bool = False
+    """A keyword that cannot be enforced is refused; otherwise it is dropped and named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +192,13 @@ class Chat:
     """None: no logprobs; 0: the chosen token alone."""
     template: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     """Extra variables for the model's chat template."""
+    store: bool = False
+    """The answer is kept for later reading."""
+    user: str = ""
+    """Whom the caller asks for, in the caller's words."""
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    fields: tuple[str, ...] = ()
+    """Names of the request's fields in their order."""
     keep_alive: float | None = None
     """Seconds the model stays loaded after this answer; negative: for ever; None: the model's setting."""
     dropped: tuple[str, ...] = ()
@@ -228,6 +240,7 @@ class Completion:
     stream: bool = False
     include_usage: bool = False
     top_logprobs: int | None = None
+    user: str = ""
     keep_alive: float | None = None
     dropped: tuple[str, ...] = ()
     defaults: Sampling = Sampling()
@@ -239,6 +252,7 @@ class Completion:
     """The caller's dialect would have put the prompt into the model's template, but was asked not to."""
     images: tuple[Media, ...] = ()
     dialect: Dialect = Dialect.OPENAI
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

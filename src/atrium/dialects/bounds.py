@@ -12,5 +12,5 @@ class RequestBounds:
     depth: int = 200
     items: int = 2_000_000
     messages: int = 10_000
-    tools: int = 512
+    tools: int = 128
     inputs: int = 2048

@@ -50,6 +50,8 @@ OLLA_EXPOSED = (
     b"X-Olla-Request-ID, X-Olla-Endpoint, X-Olla-Model, X-Olla-Backend-Type, X-Olla-Response-Time, "
     b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
 )
+EXPOSED = b"X-Request-ID, X-Atrium-Dropped, X-Atrium-Truncated, Retry-After"
+ALLOWED = b"Content-Type, Authorization, X-Api-Key, X-Request-ID, X-Atrium-Truncate, OpenAI-Beta"
 OLLA_CORS: Headers = [
     (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
     (b"access-control-allow-headers", b"Content-Type, Authorization, X-Request-ID, X-Olla-Session-ID, X-Api-Key"),
@@ -149,7 +151,10 @@ def cors_headers(cors: Cors, origin: bytes, path: str) -> Headers:
         return [(b"vary", b"Origin")]
     if surface_of(path) in OLLA_SURFACES:
         return [*allowed, *OLLA_CORS, (b"access-control-expose-headers", OLLA_EXPOSED)]
-    return [*allowed, (b"access-control-expose-headers", b"X-Request-ID, X-Atrium-Dropped, Retry-After")]
+    return [
+        *allowed,
+        (b"access-control-expose-headers", EXPOSED),
+    ]
 
 
 def preflight_headers(cors: Cors, origin: bytes, path: str) -> Headers:
@@ -161,7 +166,10 @@ def preflight_headers(cors: Cors, origin: bytes, path: str) -> Headers:
     return [
         *headers,
         (b"access-control-allow-methods", b"GET, POST, PUT, DELETE, OPTIONS"),
-        (b"access-control-allow-headers", b"Content-Type, Authorization, X-Api-Key, X-Request-ID, OpenAI-Beta"),
+        (
+            b"access-control-allow-headers",
+            ALLOWED,
+        ),
         (b"access-control-max-age", b"300"),
     ]
 

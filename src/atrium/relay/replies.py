@@ -18,8 +18,7 @@ class ReplyStream:
     def __init__(self, answer: Answer, reading: Reading) -> None:
         self._answer = answer
         self._chunks = ChunkReader()
-        prefix = f"call_{secrets.token_hex(8)}"
-        self._reply = ReplyReader(reading, lambda index: f"{prefix}{index}")
+        self._reply = ReplyReader(reading, lambda _: f"call_{secrets.token_hex(12)}")
         self._ready: deque[Event] = deque()
 
     def __aiter__(self) -> Self:

@@ -6,30 +6,31 @@ runner but no slot; a generation has a connection of its own, and closing it is 
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from atrium.core.answers import Embedded, EventStream
 from atrium.core.endpoints import Runner
-from atrium.core.errors import ContextTooLong, EngineFailed, InvalidSchema, Unsupported, UpstreamFailed
+from atrium.core.errors import ContextTooLong, EngineFailed, UpstreamFailed
 from atrium.core.models import ModelCard, Vocabulary
-from atrium.core.requests import Chat, Completion, FreeText, Prompt, Sampling, Think
+from atrium.core.requests import Chat, Completion, Message, Prompt, Sampling
 from atrium.decisions.fit_context import most_characters, refuse_hopeless
-from atrium.dialects.llamacpp.grammar import chat_grammar, constraint_grammar
-from atrium.dialects.llamacpp.prompt import chat_pieces
-from atrium.dialects.llamacpp.reply import THINK, Reading
-from atrium.dialects.llamacpp.request import check_bias, completion_body, embedding_body
+from atrium.dialects.llamacpp.grammar import Thoughts
+from atrium.dialects.llamacpp.marks import MARKS
+from atrium.dialects.llamacpp.prompt import chat_pieces, thoughts_of, told_variables
+from atrium.dialects.llamacpp.reply import Reading
+from atrium.dialects.llamacpp.request import Shaping, check_bias, completion_body, embedding_body
 from atrium.dialects.llamacpp.stream import embeddings_of, failure_of
 from atrium.dialects.llamacpp.template import ChatTemplate, Piece
 from atrium.dialects.llamacpp.tools import offered
 from atrium.relay.deadlines import Deadlines
 from atrium.relay.replies import ReplyStream
 from atrium.relay.send import post, posted
+from atrium.relay.shapes import Shaper
 from atrium.relay.tokens import Counted, Tokenizer, ids_alone, known, start_of, wrapped
 
 TOO_LONG = re.compile(r"too large|larger than|exceed|too long", re.IGNORECASE)
@@ -41,13 +42,6 @@ SLOWEST = 10.0
 """Tokens a second at which a prompt is read at the very least; a runner that takes longer counts as hung."""
 CHARACTERS = 4
 """About as many make a token."""
-GRAMMAR_PATIENCE = 10.0
-SMALL_SHAPE = 2048
-"""Bytes of JSON up to which compiling a grammar is quicker than handing it to a thread."""
-MOST_SHAPES = 4
-"""All tools of a request together are at most as large as so many of the largest schemas."""
-MOST_COMPILING = 2
-"""Threads that compile large grammars at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +50,7 @@ class Script:
 
     pieces: list[Piece] | str
     sampling: Sampling
-    grammar: str
+    shaping: Shaping
     reading: Reading
     param: str
     """The request's field that holds the prompt."""
@@ -71,57 +65,44 @@ class RunnerRelay:
 
     def __init__(self, deadlines: Deadlines, *, schema_size: int) -> None:
         self._deadlines = deadlines
-        self._schema_size = schema_size
+        self._shaper = Shaper(schema_size)
         self._templates: OrderedDict[str, ChatTemplate] = OrderedDict()
-        self._compiling = asyncio.Semaphore(MOST_COMPILING)
 
-    async def draft_chat(self, chat: Chat, card: ModelCard) -> RunnerDraft:
+    async def draft_chat(self, chat: Chat, card: ModelCard) -> RunnerChatDraft:
         vocabulary = card.facts.vocabulary
-        check_sampling(chat.sampling, vocabulary)
+        check_bias(chat.sampling, vocabulary.size)
         template = self._template(card)
-        tools = offered(chat.tool_use)
-        grammar = ""
-        if tools or not isinstance(chat.constraint, FreeText):
-            shapes = len(str(tools))
-            if shapes > MOST_SHAPES * self._schema_size:
-                raise InvalidSchema(f"All tools together are larger than {MOST_SHAPES} schemas may be", param="tools")
-            size = shapes + len(str(chat.constraint))
-            grammar = await self._compiled(lambda: chat_grammar(chat, most=self._schema_size), size)
-        if chat.think is not None:
-            chat = replace(chat, template={**chat.template, "enable_thinking": chat.think is not Think.OFF})
-        pieces = chat_pieces(chat, template, vocabulary, nonce=secrets.token_hex(8), now=datetime.now(UTC))
-        if chat.context:
-            before = known(chat.context, vocabulary, "context")
-            pieces = [*before, *(pieces[1:] if pieces[:1] == [vocabulary.bos] else pieces)]
-        last = pieces[-1] if pieces else ""
+        pieces = prompt_of(chat, template, vocabulary)
+        thoughts = thoughts_of(pieces, template, vocabulary)
+        shape = await self._shaper.of_chat(chat, vocabulary, thoughts)
         reading = Reading(
             choice=0,
             prompt_tokens=0,
             stops=chat.sampling.stop,
-            calls=bool(tools),
+            calls=bool(offered(chat.tool_use)),
             reasons=template.knows_reasoning,
-            thinking=isinstance(last, str) and last.rstrip().endswith(THINK),
+            thinking=thoughts is Thoughts.OPEN,
             top_logprobs=chat.top_logprobs,
             end_of_turn=vocabulary.eos,
         )
-        script = Script(pieces, chat.sampling, grammar, reading, "messages", keeps_ids=chat.wants_context)
-        return RunnerDraft(script, vocabulary, self._deadlines)
+        marks = tuple(mark for mark in MARKS if mark in vocabulary.control)
+        shaping = Shaping(shape.grammar, marks)
+        script = Script(pieces, chat.sampling, shaping, reading, "messages", keeps_ids=chat.wants_context)
+        _, dropped = told_variables(chat, template)
+        told = (*dropped, *shape.dropped)
+        return RunnerChatDraft(script, vocabulary, self._deadlines, chat=chat, template=template, dropped=told)
 
     async def draft_completion(self, completion: Completion, card: ModelCard) -> tuple[RunnerDraft, ...]:
         vocabulary = card.facts.vocabulary
-        check_sampling(completion.sampling, vocabulary)
-        constraint = completion.constraint
-        grammar = ""
-        if not isinstance(constraint, FreeText):
-            size = len(str(constraint))
-            grammar = await self._compiled(lambda: constraint_grammar(constraint, most=self._schema_size), size)
+        check_bias(completion.sampling, vocabulary.size)
+        shape = await self._shaper.of_constraint(completion.constraint, completion.sampling, vocabulary)
         reading = Reading(0, 0, completion.sampling.stop, top_logprobs=completion.top_logprobs)
         drafts: list[RunnerDraft] = []
         for prompt in completion.prompts:
             text = isinstance(prompt, str)
             pieces: list[Piece] | str = prompt if isinstance(prompt, str) else [*known(prompt, vocabulary, "prompt")]
-            script = Script(pieces, completion.sampling, grammar, reading, "prompt", special=text)
-            drafts.append(RunnerDraft(script, vocabulary, self._deadlines))
+            script = Script(pieces, completion.sampling, Shaping(shape.grammar), reading, "prompt", special=text)
+            drafts.append(RunnerDraft(script, vocabulary, self._deadlines, dropped=shape.dropped))
         return tuple(drafts)
 
     async def tokenize(self, inputs: Sequence[Prompt], runner: Runner) -> tuple[tuple[int, ...], ...]:
@@ -162,18 +143,14 @@ class RunnerRelay:
             self._templates.popitem(last=False)
         return template
 
-    async def _compiled(self, compile_: Callable[[], str], size: int) -> str:
-        """`size` in bytes of all that shapes the answer. Raises InvalidSchema, Unsupported."""
-        if size <= SMALL_SHAPE:
-            return compile_()
-        async with self._compiling:
-            try:
-                async with asyncio.timeout(GRAMMAR_PATIENCE):
-                    return await asyncio.to_thread(compile_)
-            except TimeoutError:
-                raise Unsupported(
-                    f"The schema takes more than {GRAMMAR_PATIENCE:g} s to compile", param="response_format"
-                ) from None
+
+def prompt_of(chat: Chat, template: ChatTemplate, vocabulary: Vocabulary) -> list[Piece]:
+    """Raises InvalidValue."""
+    pieces = chat_pieces(chat, template, vocabulary, nonce=secrets.token_hex(8), now=datetime.now(UTC))
+    if not chat.context:
+        return pieces
+    before = known(chat.context, vocabulary, "context")
+    return [*before, *(pieces[1:] if pieces[:1] == [vocabulary.bos] else pieces)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +158,7 @@ class RunnerDraft:
     script: Script
     vocabulary: Vocabulary
     deadlines: Deadlines
+    dropped: tuple[str, ...] = ()
 
     async def prepare(self, runner: Runner) -> RunnerPrepared:
         script = self.script
@@ -195,6 +173,17 @@ class RunnerDraft:
         if not prompt.count:
             prompt = Counted(start_of(self.vocabulary), 1)
         return RunnerPrepared(prompt.ids, prompt.count, script, runner, self.deadlines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerChatDraft(RunnerDraft):
+    chat: Chat
+    template: ChatTemplate
+
+    def with_messages(self, messages: Sequence[Message]) -> RunnerChatDraft:
+        chat = replace(self.chat, messages=tuple(messages))
+        pieces = prompt_of(chat, self.template, self.vocabulary)
+        return replace(self, script=replace(self.script, pieces=pieces), chat=chat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +201,7 @@ class RunnerPrepared:
             self.script.sampling,
             max_tokens=max_tokens,
             seed=seed,
-            grammar=self.script.grammar,
+            shaping=self.script.shaping,
             top_logprobs=self.script.reading.top_logprobs,
         )
         deadlines = self.deadlines.after_prompt(self.tokens / SLOWEST)
@@ -223,10 +212,3 @@ class RunnerPrepared:
             raise UpstreamFailed(f"The engine refused the request: {reason}")
         ids = self.ids if self.script.keeps_ids else None
         return ReplyStream(answer, replace(self.script.reading, choice=choice, prompt_tokens=self.tokens, prompt=ids))
-
-
-def check_sampling(sampling: Sampling, vocabulary: Vocabulary) -> None:
-    """Raises InvalidValue for ids the model lacks, Unsupported for what the engine would ignore."""
-    check_bias(sampling, vocabulary.size)
-    if sampling.min_tokens:
-        raise Unsupported("The engine cannot promise a least length", param="min_tokens")

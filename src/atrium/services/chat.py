@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from atrium.core.answers import Events
 from atrium.core.errors import InvalidValue
 from atrium.core.models import Ability, ModelCard
 from atrium.core.people import Caller
-from atrium.core.ports import Draft, Engines, Lease, Models, Relay
-from atrium.core.requests import Chat
+from atrium.core.ports import ChatDraft, Engines, Lease, Models, Relay
+from atrium.core.requests import Chat, Overflow
 from atrium.decisions.fill_sampling import fill_sampling
 from atrium.decisions.fit_context import fit_context
 from atrium.decisions.resolve_name import resolve_name
 from atrium.services.generation import Held, Part, begin
 from atrium.services.leasing import Leasing
+from atrium.services.shortening import prepare_shortened
 
 SEES = {"image": Ability.VISION, "audio": Ability.TRANSCRIPTION}
+
+
+@dataclass(frozen=True, slots=True)
+class Overflows:
+    """What becomes of a conversation that does not fit, where the request says nothing of it."""
+
+    default: Overflow = "refuse"
+    models: Mapping[str, Overflow] = field(default_factory=dict[str, Overflow])
+
+    def of(self, card: ModelCard) -> Overflow:
+        return self.models.get(card.name, self.default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +41,7 @@ class AnswerChat:
     relay: Relay
     answer_timeout: float
     """Seconds for one whole answer."""
+    overflow: Overflows = Overflows()
 
     async def __call__(self, chat: Chat, caller: Caller) -> Events:
         """Returns once the response head is here, so an error raised here is still a plain answer.
@@ -45,16 +59,19 @@ class AnswerChat:
 
         return await Leasing(self.engines).run(card, caller, chat.keep_alive, act)
 
-    async def _open(self, chat: Chat, draft: Draft, lease: Lease, stack: AsyncExitStack) -> Events:
+    async def _open(self, chat: Chat, draft: ChatDraft, lease: Lease, stack: AsyncExitStack) -> Events:
         deadline = asyncio.get_running_loop().time() + self.answer_timeout
-        prepared = await draft.prepare(lease.runner)
+        how = chat.overflow or self.overflow.of(lease.runner.card)
+        shortened = await prepare_shortened(chat, draft, lease.runner, how)
+        prepared = shortened.prepared
         room = fit_context(prepared.tokens, lease.runner.context, chat.sampling.max_tokens, param="messages")
         seed = chat.sampling.seed
         parts = [
             Part(choice, prepared, room, None if seed is None else seed + choice) for choice in range(chat.choices)
         ]
         events = await begin(parts, Held(stack, lease, deadline))
-        return Events(chat.model or lease.runner.card.name, lease.runner.fingerprint, events)
+        name = chat.model or lease.runner.card.name
+        return Events(name, lease.runner.fingerprint, events, draft.dropped, shortened.turns)
 
 
 def refuse_media(chat: Chat, card: ModelCard) -> None:

@@ -69,7 +69,8 @@ class Complete:
                 own = None if seed is None else seed + choice
                 parts.append(Part(number * completion.best_of + choice, prepared, room, own))
         events = await begin(parts, Held(stack, lease, deadline))
-        return Events(completion.model or lease.runner.card.name, lease.runner.fingerprint, events)
+        name = completion.model or lease.runner.card.name
+        return Events(name, lease.runner.fingerprint, events, drafts[0].dropped)
 
 
 @dataclass(slots=True)

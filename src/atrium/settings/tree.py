@@ -14,6 +14,7 @@ from atrium.settings.gateway import Balancer, Discovery, EndpointSettings, Proxy
 from atrium.settings.marks import AtLeast, Doc, Duration, Size, Stay
 
 MB = 1024 * 1024
+ContextPolicy = Literal["refuse", "left", "middle", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Limits:
     json_depth: Annotated[int, Doc("deepest nesting of a JSON body"), AtLeast(1)] = 200
     json_items: Annotated[int, Doc("most values in a JSON body"), AtLeast(1)] = 2_000_000
     messages: Annotated[int, Doc("most messages in one chat"), AtLeast(1)] = 10_000
-    tools: Annotated[int, Doc("most tools in one chat"), AtLeast(1)] = 512
+    tools: Annotated[int, Doc("most tools in one chat"), AtLeast(1)] = 128
     schema_size: Annotated[Size, Doc("largest JSON schema or grammar, as text")] = 256 * 1024
     inputs: Annotated[int, Doc("most texts in one embeddings request"), AtLeast(1)] = 2048
 
@@ -88,6 +89,12 @@ class ModelSettings:
         str, Doc("tokens per slot, or `auto`: what the model was trained for, as far as memory allows")
     ] = "auto"
     threads: Annotated[int, Doc("threads per runner; 0 takes the physical cores"), AtLeast(0)] = 0
+    context_policy: Annotated[
+        ContextPolicy, Doc("what becomes of a chat that does not fit its model's window: refused, or its turns dropped")
+    ] = "refuse"
+    context_policies: Annotated[dict[str, ContextPolicy], Doc("the same for single models, by name")] = field(
+        default_factory=dict[str, ContextPolicy]
+    )
     prompt_cache: Annotated[Size, Doc("memory a runner may keep for prompts it has seen")] = 64 * MB
     preload: Annotated[tuple[str, ...], Doc("models to load at start, in this order")] = ()
     load_timeout: Annotated[Duration, Doc("how long a runner may take to be ready")] = 300.0
@@ -127,7 +134,7 @@ class Settings:
     trusted_proxies: Annotated[tuple[str, ...], Doc("addresses or networks whose `X-Forwarded-For` counts")] = ()
     limits: Annotated[Limits, Doc("bounds of every queue, body and wait")] = Limits()
     cors: Annotated[Cors, Doc("browsers of other origins")] = Cors()
-    models: Annotated[ModelSettings, Doc("local models")] = ModelSettings()
+    models: Annotated[ModelSettings, Doc("local models")] = field(default_factory=ModelSettings)
     telemetry: Annotated[Telemetry, Doc("logs and metrics")] = Telemetry()
     downloads: Annotated[Downloads, Doc("installing models")] = Downloads()
 

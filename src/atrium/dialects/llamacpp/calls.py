@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from atrium.core.answers import CallBegun, CallPiece, Event, TextPiece, TokenScore
+from atrium.dialects.llamacpp.marks import CLOSE, OPEN
 from atrium.dialects.llamacpp.stops import StopFinder
-from atrium.dialects.llamacpp.tools import CLOSE, OPEN
 
 State = Callable[[str, Sequence[TokenScore], list[Event]], None]
 HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=[{])')

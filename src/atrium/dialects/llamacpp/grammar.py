@@ -1,56 +1,81 @@
 """What the output must look like, as a grammar for llguidance, which runs inside the engine.
 
 The engine answers unconstrained, with 200, when a grammar does not compile. So every grammar is compiled here first,
-and what does not compile is refused with the compiler's own reason.
+and what does not compile is refused with the compiler's own reason. Schemas come reduced to what can be enforced.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import pairwise
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from llguidance import LLMatcher
 from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from atrium.core.errors import InvalidSchema
+from atrium.core.models import Vocabulary
 from atrium.core.requests import Chat, Constraint, Gbnf, JsonObject, JsonSchema, JsonValue, Tool, ToolMode
-from atrium.dialects.llamacpp.tools import CALL_HEAD, CALL_TAIL, CLOSE, OPEN, offered
+from atrium.dialects.llamacpp.marks import CLOSE, OPEN, THINK, THOUGHT
+from atrium.dialects.llamacpp.tools import CALL_HEAD, CALL_TAIL, offered
 
-DEEPEST_SCHEMA = 64
 HEADER = "%llguidance {}\n"
 FREE_TEXT = f"FREE: /(?s:.+)/ & ~/(?s:.*){OPEN}(?s:.*)/\n"
+COMPACT: Mapping[str, JsonValue] = {"x-guidance": {"whitespace_flexible": False}}
+"""No white space between tokens: a small model would spin on it."""
+ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>", "<|end_of_text|>", "<end_of_turn>", "</s>", "<eos>")
+"""Control tokens that end an answer, beside the one that the model's file names."""
 
 
-def chat_grammar(chat: Chat, *, most: int) -> str:
-    """The checked grammar of a chat's answer, empty for free text. `most` bounds each schema's size in bytes.
+class Thoughts(Enum):
+    """Whether reasoning stands in front of what is shaped."""
 
-    Raises InvalidSchema.
-    """
+    NONE = "none"
+    POSSIBLE = "possible"
+    OPEN = "open"
+    """The prompt ends within it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a shape is set in: the model's own marks, and how large a schema or grammar may be, in bytes."""
+
+    most: int
+    thoughts: Thoughts = Thoughts.NONE
+    control: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def mark(self, text: str) -> str:
+        """A mark as a terminal: a control token where the model has one of that name."""
+        return text if text in self.control else json.dumps(text)
+
+
+def chat_grammar(chat: Chat, frame: Frame) -> str:
+    """The checked grammar of a chat's answer, empty for free text. Raises InvalidSchema."""
     tools = offered(chat.tool_use)
     if not tools:
-        return constraint_grammar(chat.constraint, most=most)
-    forced = chat.tool_use.mode is not ToolMode.AUTO
-    if not forced and not isinstance(chat.constraint, JsonObject | JsonSchema | Gbnf):
-        return checked(tools_grammar(tools, most=most, calls=chat.tool_use.most_calls, free=FREE_TEXT), "tools")
-    if forced:
-        return checked(tools_grammar(tools, most=most, calls=chat.tool_use.most_calls, free=""), "tools")
+        return constraint_grammar(chat.constraint, frame)
+    calls = chat.tool_use.most_calls
+    if chat.tool_use.mode is not ToolMode.AUTO:
+        return checked(thoughtful(tools_grammar(tools, frame, calls=calls, free=""), frame), "tools")
     if isinstance(chat.constraint, Gbnf):
         raise InvalidSchema("A grammar and tools cannot both shape the answer", param="grammar")
-    shape = f"free: %json {schema_text(constraint_schema(chat.constraint), most, 'response_format')}\n"
-    return checked(tools_grammar(tools, most=most, calls=chat.tool_use.most_calls, free=shape), "tools")
+    if not isinstance(chat.constraint, JsonObject | JsonSchema):
+        return checked(tools_grammar(tools, frame, calls=calls, free=FREE_TEXT), "tools")
+    shape = f"free: %json {schema_text(constraint_schema(chat.constraint), frame.most, 'response_format')}\n"
+    return checked(thoughtful(tools_grammar(tools, frame, calls=calls, free=shape), frame), "tools")
 
 
-def constraint_grammar(constraint: Constraint, *, most: int) -> str:
+def constraint_grammar(constraint: Constraint, frame: Frame) -> str:
     """Raises InvalidSchema."""
     if isinstance(constraint, JsonObject | JsonSchema):
         place = constraint.place if isinstance(constraint, JsonSchema) else "response_format"
-        text = schema_text(constraint_schema(constraint), most, place)
-        return checked(f"{HEADER}start: %json {text}\n", place)
+        text = schema_text(constraint_schema(constraint), frame.most, place)
+        return checked(thoughtful(f"{HEADER}start: %json {text}\n", frame), place)
     if isinstance(constraint, Gbnf):
-        if len(constraint.text) > most:
-            raise InvalidSchema(f"The grammar is larger than {most} bytes", param="grammar")
+        if len(constraint.text) > frame.most:
+            raise InvalidSchema(f"The grammar is larger than {frame.most} bytes", param="grammar")
         try:
             return checked(any_to_lark(constraint.text), "grammar")
         except GbnfToLarkError as error:
@@ -62,17 +87,30 @@ def constraint_schema(constraint: Constraint) -> JsonValue:
     return constraint.schema if isinstance(constraint, JsonSchema) else {"type": "object"}
 
 
-def tools_grammar(tools: Sequence[Tool], *, most: int, calls: int, free: str) -> str:
+def thoughtful(grammar: str, frame: Frame) -> str:
+    """The same behind the model's reasoning, which nothing shapes."""
+    if frame.thoughts is Thoughts.NONE:
+        return grammar
+    thought = "(thought blank)" if frame.thoughts is Thoughts.OPEN else f"({frame.mark(THINK)} thought blank)?"
+    if THOUGHT in frame.control:
+        rule = f"thought: THINKING? {THOUGHT}\nTHINKING: /(?s:.+)/\n"
+    else:
+        rule = f"thought[suffix={json.dumps(THOUGHT)}]: /(?s:.*)/\n"
+    shaped = grammar.replace("start: ", "shaped: ", 1).removeprefix(HEADER)
+    return f"{HEADER}start: {thought} shaped\n{rule}blank: /[ \\n]{{0,2}}/\n{shaped}"
+
+
+def tools_grammar(tools: Sequence[Tool], frame: Frame, *, calls: int, free: str) -> str:
     """Calls in the form that the prompt asks for; with `free`, a text or a value may stand instead or before."""
     row = f"call (sep call){{0,{calls - 1}}}" if calls > 1 else "call"
     forms = {"": f"start: {row}\n", FREE_TEXT: f"start: FREE? ({row})?\n"}
     start = forms.get(free, f"start: free | {row}\n")
     rules = [HEADER, start, free, 'sep: "\\n"\n', "call: " + " | ".join(f"call_{i}" for i in range(len(tools))) + "\n"]
     for index, tool in enumerate(tools):
-        head = json.dumps(OPEN + CALL_HEAD % json.dumps(tool.name, ensure_ascii=False), ensure_ascii=False)
-        tail = json.dumps(CALL_TAIL + CLOSE)
-        schema = schema_text(tool_schema(tool.parameters), most, "tools")
-        rules.append(f"call_{index}: {head} args_{index} {tail}\nargs_{index}: %json {schema}\n")
+        head = json.dumps(CALL_HEAD % json.dumps(tool.name, ensure_ascii=False), ensure_ascii=False)
+        around = f"{frame.mark(OPEN)} {head} args_{index} {json.dumps(CALL_TAIL)} {frame.mark(CLOSE)}"
+        schema = schema_text(tool_schema(tool.parameters), frame.most, "tools")
+        rules.append(f"call_{index}: {around}\nargs_{index}: %json {schema}\n")
     return "".join(rules)
 
 
@@ -81,36 +119,29 @@ def tool_schema(parameters: Mapping[str, JsonValue]) -> JsonValue:
 
 
 def schema_text(schema: JsonValue, most: int, place: str) -> str:
-    """The schema as one line, without room for free white space. Raises InvalidSchema when it is no schema."""
-    text = json.dumps(schema)
-    if len(text) > most:
-        raise InvalidSchema(f"A schema of {len(text)} bytes is larger than the {most} allowed", param=place)
-    if isinstance(schema, bool):
-        schema = {} if schema else {"not": {}}
+    """The schema as one line. Raises InvalidSchema when it is too large."""
     if not isinstance(schema, dict):
         raise InvalidSchema("The schema is not an object", param=place)
-    if depth_of(text) > DEEPEST_SCHEMA:
-        raise InvalidSchema(f"A schema is nested more than {DEEPEST_SCHEMA} levels deep", param=place)
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        where = "/".join(str(part) for part in error.absolute_path)
-        raise InvalidSchema(f"The schema is invalid at '/{where}': {error.message[:300]}", param=place) from None
-    except RecursionError:
-        raise InvalidSchema("The schema refers to itself without end", param=place) from None
-    return json.dumps({**schema, "x-guidance": {"whitespace_flexible": False}})
+    text = json.dumps({**schema, **COMPACT})
+    if len(text) > most:
+        raise InvalidSchema(f"A schema of {len(text)} bytes is larger than the {most} allowed", param=place)
+    return text
 
 
-def depth_of(text: str) -> int:
-    """Deepest nesting of a JSON text; brackets within strings may add to it, which errs on the safe side."""
-    depth = deepest = 0
-    for character in text:
-        if character in "{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "}]":
-            depth -= 1
-    return deepest
+def lasting_grammar(least: int, vocabulary: Vocabulary) -> str:
+    """Free text of at least so many tokens, for an engine that can only be told of a most.
+
+    Tokens that end an answer are left out of the first `least`; behind them any of these may stand.
+    """
+    ends = {vocabulary.control[name] for name in ENDS if name in vocabulary.control}
+    if vocabulary.eos is not None:
+        ends.add(vocabulary.eos)
+    edges = [-1, *sorted(ends), vocabulary.size]
+    ranges = [(low + 1, high - 1) for low, high in pairwise(edges) if low + 1 <= high - 1]
+    going_on = " | ".join(f"<[{low}-{high}]>" for low, high in ranges)
+    ending = " | ".join(f"<[{token}]>" for token in sorted(ends))
+    rules = f"start: token{{{least},}} {'ending?' if ends else ''}\ntoken: {going_on}\n"
+    return checked(HEADER + rules + (f"ending: {ending}\n" if ends else ""), "min_tokens")
 
 
 def checked(grammar: str, place: str) -> str:

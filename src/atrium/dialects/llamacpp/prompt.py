@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from atrium.core.models import Vocabulary
-from atrium.core.requests import Chat, JsonValue
+from atrium.core.requests import Chat, JsonValue, Think
+from atrium.dialects.llamacpp.grammar import Thoughts
+from atrium.dialects.llamacpp.marks import THINK
 from atrium.dialects.llamacpp.template import ChatTemplate, Piece, Vault, split_prompt
 from atrium.dialects.llamacpp.tools import offered, tell_tools, template_messages, tool_objects
+
+OURS = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "strftime_now"})
+"""Variables that a request cannot set."""
+SWITCHES = ("enable_thinking", "thinking")
+EFFORTS = {Think.OFF: "none", Think.LOW: "low", Think.MEDIUM: "medium", Think.HIGH: "high"}
+WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def chat_pieces(
@@ -24,12 +33,46 @@ def chat_pieces(
     shaped = [_hidden(message, vault) for message in template_messages(messages)]
     names = {token: text for text, token in vocabulary.control.items()}
     variables: dict[str, object] = {
-        **{key: vault.hide(value) for key, value in chat.template.items()},
+        **{key: _shown(value, vault, vocabulary) for key, value in told_variables(chat, template)[0].items()},
         "bos_token": names.get(vocabulary.bos, "") if vocabulary.bos is not None else "",
         "eos_token": names.get(vocabulary.eos, "") if vocabulary.eos is not None else "",
         "tools": vault.hide(tool_objects(tools)) if tools and template.knows_tools else None,
     }
     return split_prompt(template.render(shaped, vault, now=now, variables=variables), vault, vocabulary)
+
+
+def told_variables(chat: Chat, template: ChatTemplate) -> tuple[dict[str, JsonValue], tuple[str, ...]]:
+    """What the request tells the template, and the fields that this template does not know."""
+    known = template.variables - OURS
+    told = {name: value for name, value in chat.template.items() if name in known}
+    dropped = [f"chat_template_kwargs.{name}" for name in chat.template if name not in known]
+    if chat.think is None:
+        return told, tuple(dropped)
+    switches = [name for name in SWITCHES if name in known]
+    told |= dict.fromkeys(switches, chat.think is not Think.OFF)
+    effort = EFFORTS.get(chat.think)
+    if effort is not None and "reasoning_effort" in known:
+        told["reasoning_effort"] = effort
+    elif not switches and (effort is not None or "reasoning_effort" not in known):
+        dropped.append("think")
+    return told, tuple(dropped)
+
+
+def _shown(value: JsonValue, vault: Vault, vocabulary: Vocabulary) -> JsonValue:
+    """A plain word stays as it is, since templates compare words; whatever else a caller wrote is hidden."""
+    if isinstance(value, str) and WORD.fullmatch(value) and value not in vocabulary.control:
+        return value
+    return vault.hide(value)
+
+
+def thoughts_of(pieces: Sequence[Piece], template: ChatTemplate, vocabulary: Vocabulary) -> Thoughts:
+    """Whether the answer begins with reasoning."""
+    last = pieces[-1] if pieces else ""
+    if last == vocabulary.control.get(THINK, THINK) or (isinstance(last, str) and last.rstrip().endswith(THINK)):
+        return Thoughts.OPEN
+    if isinstance(last, str) and not last.strip() and pieces[-2:-1] == [vocabulary.control.get(THINK)]:
+        return Thoughts.OPEN
+    return Thoughts.POSSIBLE if template.knows_reasoning else Thoughts.NONE
 
 
 def _hidden(message: Mapping[str, JsonValue], vault: Vault) -> dict[str, JsonValue]:

@@ -20,11 +20,9 @@ from atrium.core.answers import (
 )
 from atrium.core.errors import EngineFailed
 from atrium.dialects.llamacpp.calls import CallReader
+from atrium.dialects.llamacpp.marks import THINK, THOUGHT
 from atrium.dialects.llamacpp.stops import StopFinder
 from atrium.dialects.llamacpp.stream import Chunk, Prob
-
-THINK = "<think>"
-THOUGHT = "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +143,7 @@ class ReplyReader:
             return []
         reasoning, answer = self._thoughts.feed(text)
         events: list[Event] = [ReasoningPiece(self._choice, reasoning)] if reasoning else []
-        if answer or scores:
+        if answer or (scores and not reasoning and not self._thoughts.thinking):
             events += self._answer(answer, scores)
         return events
 
@@ -178,10 +176,12 @@ class ReplyReader:
         return (*self._reading.prompt, *self._ids, *closing)
 
     def _scores(self, chunk: Chunk) -> tuple[TokenScore, ...]:
+        """Of tokens that are text; the one that ends the answer is none."""
         most = self._reading.top_logprobs or 0
         return tuple(
             TokenScore(_chance(prob), tuple(_chance(other) for other in prob.top_logprobs[:most]))
             for prob in chunk.completion_probabilities
+            if prob.bytes
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import orjson
 
@@ -11,6 +12,14 @@ from atrium.core.requests import Sampling
 from atrium.dialects.llamacpp.template import Piece
 
 UINT32 = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class Shaping:
+    grammar: str = ""
+    """Empty for free text."""
+    marks: tuple[str, ...] = ()
+    """Control tokens that show as text."""
 
 
 def tokenize_body(pieces: Sequence[Piece] | str, *, special: bool = False) -> bytes:
@@ -25,7 +34,7 @@ def completion_body(
     *,
     max_tokens: int,
     seed: int | None,
-    grammar: str = "",
+    shaping: Shaping,
     top_logprobs: int | None = None,
 ) -> bytes:
     """`POST /completion`, always streamed.
@@ -56,8 +65,12 @@ def completion_body(
         body["seed"] = seed % UINT32
     if sampling.logit_bias:
         body["logit_bias"] = [[token, bias] for token, bias in sampling.logit_bias.items()]
-    if grammar:
-        body["grammar"] = grammar
+    if sampling.ignore_eos:
+        body["ignore_eos"] = True
+    if shaping.grammar:
+        body["grammar"] = shaping.grammar
+    if shaping.marks:
+        body["preserved_tokens"] = list(shaping.marks)
     if top_logprobs is not None:
         # 0 would give no probabilities at all, the chosen token's own included.
         body["n_probs"] = max(1, top_logprobs)

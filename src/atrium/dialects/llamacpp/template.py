@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
 
-from jinja2 import TemplateError, pass_context
+from jinja2 import TemplateError, meta, pass_context
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from atrium.core.errors import InvalidValue, Unsupported
 from atrium.core.models import Vocabulary
 from atrium.core.requests import JsonValue
+from atrium.dialects.llamacpp.marks import THOUGHT
 
 Piece = int | str
 """A token id, or text that is tokenised without special-token parsing."""
@@ -89,13 +90,14 @@ class ChatTemplate:
 
     def __init__(self, source: str) -> None:
         self.knows_tools = bool(re.search(r"\btools\b", source))
-        self.knows_reasoning = "</think>" in source
+        self.knows_reasoning = THOUGHT in source
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
         # Filters are bound when a template runs, and each rendering has a vault of its own to hide JSON in.
         cast("dict[str, object]", environment.filters)["tojson"] = pass_context(_to_json)
         try:
+            self.variables = meta.find_undeclared_variables(environment.parse(source or PLAIN))
             self._template = environment.from_string(source or PLAIN)
         except TemplateError as error:
             raise Unsupported(f"The model's chat template cannot be compiled: {error}", param="messages") from None

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from atrium.core.requests import JsonValue, Message, Role, Tool, ToolCall, ToolMode, ToolUse
+from atrium.dialects.llamacpp.marks import CLOSE, OPEN
 
-OPEN = "<tool_call>"
-CLOSE = "</tool_call>"
 CALL_HEAD = '\n{"name": %s, "arguments": '
 CALL_TAIL = "}\n"
 

@@ -55,7 +55,7 @@ def read_message(fields: Fields, called: set[str]) -> Message:
         answers = fields.needed_text("tool_call_id")
         if answers not in called:
             message = f"'{fields.place('tool_call_id')}' answers a call that no earlier message made"
-            raise InvalidValue(message, param=fields.place("tool_call_id"))
+            raise InvalidValue(message, param="messages")
     elif name == "function":
         answers = fields.needed_text("name")
     return Message(role, text, media, fields.text("name"), calls, answers)

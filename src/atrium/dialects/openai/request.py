@@ -10,39 +10,60 @@ from atrium.core.errors import InvalidValue, Unsupported
 from atrium.core.requests import (
     Chat,
     Completion,
-    Constraint,
     Embed,
-    FreeText,
-    Gbnf,
-    JsonObject,
-    JsonSchema,
     JsonValue,
+    Overflow,
     Prompt,
+    Think,
 )
 from atrium.dialects.bounds import RequestBounds
-from atrium.dialects.fields import Fields, wrong
+from atrium.dialects.fields import Fields, as_fields, wrong
 from atrium.dialects.json_text import parse_object
+from atrium.dialects.openai.constraint import read_constraint
 from atrium.dialects.openai.messages import read_messages
 from atrium.dialects.openai.sampling import INT32, SAMPLING_FIELDS, read_sampling
 from atrium.dialects.openai.tools import read_tool_use
 
 MOST_CHOICES = 16
 MOST_LOGPROBS = 20
+MOST_METADATA = 16
+LONGEST_KEY = 64
+LONGEST_VALUE = 512
+EFFORTS = {
+    "none": Think.OFF,
+    "minimal": Think.LOW,
+    "low": Think.LOW,
+    "medium": Think.MEDIUM,
+    "high": Think.HIGH,
+    "xhigh": Think.HIGH,
+}
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
-SHARED_FIELDS = SAMPLING_FIELDS | {"model", "n", "stream", "stream_options", "user", "keep_alive", "grammar"}
+SHARED_FIELDS = SAMPLING_FIELDS | {
+    "model",
+    "n",
+    "stream",
+    "stream_options",
+    "user",
+    "keep_alive",
+    "grammar",
+    "grammar_json_functions",
+    "response_format",
+}
 CHAT_FIELDS = SHARED_FIELDS | {
     "messages",
     "max_completion_tokens",
     "logprobs",
     "top_logprobs",
-    "response_format",
     "tools",
     "tool_choice",
     "parallel_tool_calls",
     "functions",
     "function_call",
     "chat_template_kwargs",
+    "reasoning_effort",
+    "thinking",
     "metadata",
+    "store",
     "modalities",
     "truncation",
 }
@@ -57,8 +78,6 @@ def parse_chat(raw: bytes, bounds: RequestBounds) -> Chat:
     if items is None:
         raise InvalidValue("'messages' is required", param="messages")
     refuse_unsupported(fields)
-    fields.texts("metadata")
-    fields.text("user")
     stream = fields.flag("stream")
     template = fields.inner("chat_template_kwargs")
     return Chat(
@@ -72,8 +91,14 @@ def parse_chat(raw: bytes, bounds: RequestBounds) -> Chat:
         include_usage=read_stream_options(fields, stream=stream),
         top_logprobs=read_logprobs(fields),
         template=template.values if template else {},
+        think=read_think(fields),
+        overflow=read_overflow(fields),
+        store=fields.flag("store"),
+        user=fields.text("user") or "",
+        metadata=read_metadata(fields),
         keep_alive=read_keep_alive(fields),
         dropped=unknown(fields, CHAT_FIELDS),
+        fields=tuple(fields.values),
     )
 
 
@@ -82,7 +107,6 @@ def parse_completion(raw: bytes, bounds: RequestBounds) -> Completion:
     fields = Fields(parse_object(raw, depth=bounds.depth, items=bounds.items))
     if fields.text("suffix"):
         raise Unsupported("'suffix' needs a model that was trained to fill in", param="suffix")
-    fields.text("user")
     choices = fields.integer("n", 1, MOST_CHOICES) or 1
     best_of = fields.integer("best_of", 1, MOST_CHOICES) or choices
     stream = fields.flag("stream")
@@ -102,7 +126,9 @@ def parse_completion(raw: bytes, bounds: RequestBounds) -> Completion:
         include_usage=read_stream_options(fields, stream=stream),
         top_logprobs=fields.integer("logprobs", 0, 5),
         keep_alive=read_keep_alive(fields),
+        user=fields.text("user") or "",
         dropped=unknown(fields, COMPLETION_FIELDS),
+        fields=tuple(fields.values),
     )
 
 
@@ -131,39 +157,54 @@ def parse_embed(raw: bytes, bounds: RequestBounds) -> EmbedCall:
 
 def refuse_unsupported(fields: Fields) -> None:
     modalities = fields.items("modalities", 8) or []
+    for value in modalities:
+        if value not in ("text", "audio"):
+            raise wrong("modalities", "'text' or 'audio'", value)
     if fields.has("audio") or "audio" in modalities:
         raise Unsupported("This model does not speak", hint="Ask for text", param="modalities")
     if fields.has("web_search_options"):
         raise Unsupported("There is no web search here", param="web_search_options")
-    if fields.text("truncation") not in (None, "disabled"):
-        raise Unsupported("A prompt that does not fit is refused, not cut", param="truncation")
 
 
-def read_constraint(fields: Fields) -> Constraint:
-    grammar = fields.text("grammar")
-    shape = fields.inner("response_format")
-    if shape is None:
-        return Gbnf(grammar) if grammar else FreeText()
-    kind = shape.one_of("type", ("text", "json_object", "json_schema"))
-    if kind is None:
-        raise InvalidValue("'response_format.type' is required", param="response_format.type")
-    if grammar and kind != "text":
-        raise InvalidValue("'grammar' and 'response_format' cannot both shape the answer", param="grammar")
-    if kind == "text":
-        return Gbnf(grammar) if grammar else FreeText()
-    if kind == "json_object":
-        return JsonObject()
-    described = shape.inner("json_schema")
-    if described is None:
-        raise InvalidValue("'response_format.json_schema' is required", param="response_format.json_schema")
-    described.text("name")
-    described.flag("strict")
-    schema = described.raw("schema")
-    if schema is None:
-        return JsonObject()
-    if not isinstance(schema, dict | bool):
-        raise wrong(described.place("schema"), "an object", schema)
-    return JsonSchema(schema)
+def read_think(fields: Fields) -> Think | None:
+    """`thinking` as true, false or `{"type": "enabled" | "disabled"}`, and `reasoning_effort`."""
+    effort = fields.one_of("reasoning_effort", tuple(EFFORTS))
+    value = fields.raw("thinking")
+    if value is not None and not isinstance(value, bool):
+        kind = as_fields(value, "thinking").one_of("type", ("enabled", "adaptive", "auto", "disabled"))
+        if kind is None:
+            raise InvalidValue("'thinking.type' is required", param="thinking.type")
+        value = kind != "disabled"
+    if value is False:
+        return Think.OFF
+    if effort is not None:
+        return EFFORTS[effort]
+    return Think.ON if value else None
+
+
+def read_overflow(fields: Fields) -> Overflow | None:
+    told = fields.one_of("truncation", ("auto", "disabled"))
+    if told is None:
+        return None
+    return "left" if told == "auto" else "refuse"
+
+
+def read_metadata(fields: Fields) -> Mapping[str, str]:
+    """A flat map of strings. Raises InvalidValue, also for one that is larger than OpenAI's."""
+    inner = fields.inner("metadata")
+    if inner is None:
+        return {}
+    if len(inner.values) > MOST_METADATA:
+        raise InvalidValue(f"'metadata' has more than {MOST_METADATA} entries", param="metadata")
+    told: dict[str, str] = {}
+    for key, value in inner.values.items():
+        if not isinstance(value, str):
+            raise wrong(inner.place(key[:LONGEST_KEY]), "a string", value)
+        if len(key) > LONGEST_KEY or len(value) > LONGEST_VALUE:
+            message = f"'metadata' takes keys of {LONGEST_KEY} and values of {LONGEST_VALUE} characters at most"
+            raise InvalidValue(message, param="metadata")
+        told[key] = value
+    return told
 
 
 def read_stream_options(fields: Fields, *, stream: bool) -> bool:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
 
-from atrium.core.errors import InvalidValue
+from atrium.core.errors import InvalidValue, Unsupported
 from atrium.core.requests import MOST_CALLS, Tool, ToolMode, ToolUse
 from atrium.dialects.fields import Fields, as_fields, wrong
 
-NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+MOST_ALLOWED = 4096
+HOSTED = frozenset(
+    {"custom", "web_search", "web_search_preview", "file_search", "code_interpreter", "computer_use", "mcp"}
+)
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def read_tool_use(fields: Fields, most: int) -> ToolUse:
@@ -18,14 +23,34 @@ def read_tool_use(fields: Fields, most: int) -> ToolUse:
     tools: list[Tool] = []
     for index, item in enumerate(fields.items("tools", most) or ()):
         tool = as_fields(item, f"tools[{index}]")
-        tool.one_of("type", ("function",))
+        refuse_kind(tool)
         function = tool.inner("function")
         if function is None:
             raise InvalidValue(f"'{tool.place('function')}' is required", param=tool.place("function"))
         tools.append(read_function(function))
-    mode, name = read_choice(fields, "tool_choice")
-    most = most_calls(fields, mode, len(tools))
-    return checked(ToolUse(tuple(tools), mode, name, most), "tool_choice")
+    choice = read_choice(fields, "tool_choice")
+    use = checked(ToolUse(tuple(tools), choice.mode, choice.name), "tool_choice")
+    if choice.allowed is not None:
+        use = replace(use, tools=allowed_of(use.tools, choice.allowed))
+    return replace(use, most_calls=most_calls(fields, use.mode, len(use.tools)))
+
+
+def refuse_kind(tool: Fields) -> None:
+    """Raises InvalidValue for a kind that nobody knows, Unsupported for one that is known and not offered."""
+    kind = tool.needed_text("type")
+    if kind in HOSTED:
+        raise Unsupported(f"Tools of the type '{kind}' are not offered here", param=tool.place("type"))
+    tool.one_of("type", ("function",))
+
+
+def allowed_of(tools: tuple[Tool, ...], names: frozenset[str]) -> tuple[Tool, ...]:
+    """The tools of those names. Raises InvalidValue for a name that none of them has."""
+    unknown = sorted(names - {tool.name for tool in tools})
+    if unknown:
+        raise InvalidValue(
+            f"'tool_choice' allows the tool '{unknown[0][:64]}', which is not among the tools", param="tool_choice"
+        )
+    return tuple(tool for tool in tools if tool.name in names)
 
 
 def most_calls(fields: Fields, mode: ToolMode, tools: int) -> int:
@@ -40,14 +65,14 @@ def most_calls(fields: Fields, mode: ToolMode, tools: int) -> int:
 def read_functions(fields: Fields, most: int) -> ToolUse:
     items = fields.items("functions", most) or []
     tools = tuple(read_function(as_fields(item, f"functions[{i}]")) for i, item in enumerate(items))
-    mode, name = read_choice(fields, "function_call")
-    return checked(ToolUse(tools, mode, name, most_calls=1, legacy=True), "function_call")
+    choice = read_choice(fields, "function_call")
+    return checked(ToolUse(tools, choice.mode, choice.name, most_calls=1, legacy=True), "function_call")
 
 
 def read_function(function: Fields) -> Tool:
     name = function.needed_text("name")
     if not NAME.fullmatch(name):
-        raise wrong(function.place("name"), "letters, digits, '_', '-', at most 128", name)
+        raise wrong(function.place("name"), "letters, digits, '_' and '-', at most 64", name)
     parameters = function.inner("parameters")
     return Tool(
         name,
@@ -57,20 +82,44 @@ def read_function(function: Fields) -> Tool:
     )
 
 
-def read_choice(fields: Fields, field: str) -> tuple[ToolMode, str | None]:
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    mode: ToolMode = ToolMode.AUTO
+    name: str | None = None
+    allowed: frozenset[str] | None = None
+    """None: all of them."""
+
+
+def read_choice(fields: Fields, field: str) -> ToolChoice:
     value = fields.raw(field)
     if value is None:
-        return ToolMode.AUTO, None
+        return ToolChoice()
     if isinstance(value, str):
         modes = {"none": ToolMode.NONE, "auto": ToolMode.AUTO}
         if field == "tool_choice":
             modes |= {"required": ToolMode.REQUIRED, "any": ToolMode.REQUIRED}
         if value not in modes:
             raise wrong(field, " or ".join(f"'{m}'" for m in modes), value)
-        return modes[value], None
+        return ToolChoice(modes[value])
     choice = as_fields(value, field)
-    named = choice.inner("function") if field == "tool_choice" else choice
-    return ToolMode.NAMED, (named or choice).needed_text("name")
+    if field == "function_call":
+        return ToolChoice(ToolMode.NAMED, choice.needed_text("name"))
+    kind = choice.one_of("type", ("function", "allowed_tools"))
+    if kind == "allowed_tools":
+        return read_allowed(choice.inner("allowed_tools") or choice)
+    return ToolChoice(ToolMode.NAMED, (choice.inner("function") or choice).needed_text("name"))
+
+
+def read_allowed(allowed: Fields) -> ToolChoice:
+    """`{"mode": "auto" | "required", "tools": [{"type": "function", "function": {"name"}}]}`."""
+    mode = allowed.one_of("mode", ("auto", "required")) or "auto"
+    names: set[str] = set()
+    for index, item in enumerate(allowed.items("tools", MOST_ALLOWED) or ()):
+        one = as_fields(item, f"{allowed.place('tools')}[{index}]")
+        names.add((one.inner("function") or one).needed_text("name"))
+    if not names:
+        raise InvalidValue(f"'{allowed.place('tools')}' is required and must not be empty", param="tool_choice")
+    return ToolChoice(ToolMode(mode), allowed=frozenset(names))
 
 
 def checked(use: ToolUse, field: str) -> ToolUse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request, Response
 
@@ -13,9 +13,10 @@ from atrium.core.answers import Event, Events, EventStream, Spent
 from atrium.core.errors import InvalidValue
 from atrium.core.models import Ability
 from atrium.core.people import ANONYMOUS, Caller
-from atrium.core.requests import Completion
+from atrium.core.requests import Completion, Overflow
 from atrium.dialects.openai.answer import Collected, chat_body
 from atrium.dialects.openai.completions import CompletionStream, completion_body
+from atrium.dialects.openai.dropped import dropped_names
 from atrium.dialects.openai.errors import error_event
 from atrium.dialects.openai.listings import embeddings_body, model_body, models_body
 from atrium.dialects.openai.request import RequestBounds, parse_chat, parse_completion, parse_embed
@@ -27,6 +28,8 @@ from atrium.http.streaming import EventAnswer
 from atrium.services.promises import Services
 
 JSON = "application/json"
+TRUNCATE = "X-Atrium-Truncate"
+OVERFLOWS: dict[str, Overflow] = {"left": "left", "middle": "middle", "summarize": "summarize", "refuse": "refuse"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +68,13 @@ class Surface:
     async def chat(self, request: Request) -> Response:
         """Answer a conversation, whole or as a stream."""
         chat = parse_chat(await self._body(request), self.bounds.request)
+        chat = replace(chat, overflow=asked_overflow(request) or chat.overflow)
         exchange, caller = told(request)
         exchange.model = self._card_name(chat.model, Ability.CHAT)
         answer = await while_connected(request.receive, self.services.answer_chat(chat, caller))
         stamp = stamp_of("chatcmpl", answer)
         watched = Watched(answer.events, exchange)
-        headers = dropped_header(chat.dropped)
+        headers = {**dropped_header(dropped_names(chat, answer.dropped)), **truncated_header(answer.truncated)}
         legacy = chat.tool_use.legacy
         if chat.stream:
             stream = ChatStream(stamp, include_usage=chat.include_usage, legacy=legacy)
@@ -87,7 +91,7 @@ class Surface:
         answer = await while_connected(request.receive, self.services.complete(completion, caller))
         stamp = stamp_of("cmpl", answer)
         watched = Watched(answer.events, exchange)
-        headers = dropped_header(completion.dropped)
+        headers = dropped_header(dropped_names(completion, answer.dropped))
         echoes = echoes_of(completion)
         if completion.stream:
             stream = CompletionStream(stamp, echoes=echoes, include_usage=completion.include_usage)
@@ -147,6 +151,20 @@ async def collect(events: EventStream) -> Collected:
 def told(request: Request) -> tuple[Exchange, Caller]:
     exchange = exchange_of(request.scope)
     return exchange, exchange.caller or ANONYMOUS
+
+
+def asked_overflow(request: Request) -> Overflow | None:
+    """Raises InvalidValue."""
+    asked = header(request.scope, b"x-atrium-truncate").decode("latin-1").strip().lower()
+    if not asked:
+        return None
+    if asked not in OVERFLOWS:
+        raise InvalidValue(f"'{TRUNCATE}' must be {', '.join(OVERFLOWS)}", param=TRUNCATE)
+    return OVERFLOWS[asked]
+
+
+def truncated_header(turns: int) -> dict[str, str]:
+    return {"X-Atrium-Truncated": str(turns)} if turns else {}
 
 
 def stamp_of(prefix: str, answer: Events) -> Stamp:
