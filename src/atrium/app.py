@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from atrium.core.models import Ability, Installing
 from atrium.engines.memory import read_budget, read_memory
+from atrium.engines.parsing import DocumentParser, ParseBounds
 from atrium.engines.placement.local import LocalPlacement, child_environment
 from atrium.engines.recipes.fake import FakeRecipe
 from atrium.engines.recipes.llamacpp import LlamaCppRecipe, installed_version, read_context
@@ -39,6 +40,7 @@ from atrium.services.chat import AnswerChat, Overflows
 from atrium.services.check_key import CheckKey
 from atrium.services.complete import Complete
 from atrium.services.embed import EmbedTexts
+from atrium.services.fill_store import FillBounds, FillStore
 from atrium.services.install_model import InstallModel
 from atrium.services.issue_key import IssueKey, Wish
 from atrium.services.list_models import ListModels
@@ -46,7 +48,11 @@ from atrium.services.load_model import LoadModel
 from atrium.services.log_in import LogIn
 from atrium.services.passwords import Passwords
 from atrium.services.people import ADMIN, People
-from atrium.services.promises import Services
+from atrium.services.prepare_document import PrepareDocument
+from atrium.services.promises import Documents, Services
+from atrium.services.search_store import SearchStore
+from atrium.services.store_documents import StoreDocuments
+from atrium.services.stores import Cutting, Stores
 from atrium.services.tokenize import Tokenize
 from atrium.settings.endpoints import read_endpoints, read_given
 from atrium.settings.tree import Loaded, Settings
@@ -54,6 +60,7 @@ from atrium.storage.endpoints import EndpointFile
 from atrium.storage.folder import DataFolder
 from atrium.storage.opening import Kept, Storage, open_storage
 from atrium.storage.secrets import read_pepper
+from atrium.storage.store_files import ShelfBounds, StoreFiles
 from atrium.telemetry.events import EventLog
 from atrium.telemetry.metrics import Metrics
 
@@ -61,6 +68,8 @@ FIRST_KEY = "first start"
 FLUSH_SECONDS = 60.0
 WATCH_SECONDS = 0.25
 GC_THRESHOLDS = (20_000, 20, 50)
+CHARACTERS = 2
+"""That a token of a document counts as: so few that a chunk of any language fits its model's window."""
 FIRST_CHECKS = 2.0
 """Seconds that a start waits for endpoints to be checked for the first time."""
 Tell = Callable[[str, Mapping[str, object]], None]
@@ -140,14 +149,15 @@ async def built(
     library = build_library(settings, folder, tell)
     check_key = CheckKey(storage.keys, storage.sessions, pepper)
     directory = build_directory(settings)
+    relay = build_relay(settings)
+    timeout = settings.limits.answer_timeout
     async with (
         Checker(directory, settings.discovery.interval, tell) as checker,
         build_installer(settings, library, folder, tell) as installer,
         build_engines(settings, folder, tell) as engines,
         build_vocabularies(settings) as vocabularies,
+        opened_documents(settings, folder, storage, EmbedTexts(library, engines, relay, timeout), tell) as documents,
     ):
-        timeout = settings.limits.answer_timeout
-        relay = build_relay(settings)
         overflows = Overflows(settings.models.context_policy, settings.models.context_policies)
         remotes = DirectoryRemotes(directory)
         services = Services(
@@ -165,9 +175,10 @@ async def built(
             tokenize=Tokenize(library, remotes, vocabularies, engines, settings.limits.text),
             engines=engines,
             audit=storage.audit,
+            documents=documents,
         )
         welcome = Switch()
-        sight = Sight(tell, Metrics(engines.running), lambda: welcome.on)
+        sight = Sight(tell, Metrics(engines.running), lambda: welcome.on, folder.tmp)
         roster = Roster(directory, checker, EndpointFile(folder.secrets), read_given)
         await roster.restore()
         front = build_front(services, settings, sight, roster)
@@ -194,6 +205,28 @@ def build_log_in(settings: Settings, storage: Storage, people: People, pepper: b
         settings.auth.signup == "open",
         tell,
     )
+
+
+@asynccontextmanager
+async def opened_documents(
+    settings: Settings, folder: DataFolder, storage: Storage, embed: EmbedTexts, tell: Tell
+) -> AsyncGenerator[Documents]:
+    """Document stores, with the tasks that fill them."""
+    own = settings.documents
+    bounds = ParseBounds(own.parse_memory, own.parse_timeout, own.parallel, own.max_text)
+    parser = DocumentParser(bounds, folder.tmp, child_environment(os.environ))
+    shelf = StoreFiles(folder.stores, ShelfBounds(own.open_stores, own.vector_memory))
+    cutting = Cutting(own.chunk_tokens * CHARACTERS, own.overlap_tokens * CHARACTERS)
+    stores = Stores(storage.stores, shelf, storage.users, embed.models, cutting, own.stores_per_user)
+    prepare = PrepareDocument(parser, shelf, embed, folder.files, own.max_chunks)
+    filling = FillBounds(own.parallel, own.queue, folder.mark)
+    try:
+        async with FillStore(stores, storage.ingests, prepare, filling, tell) as fill:
+            search = SearchStore(stores, shelf, embed, own.query_text)
+            yield Documents(stores, StoreDocuments(stores, fill), search, parser)
+    finally:
+        await parser.close()
+        await shelf.close()
 
 
 def build_library(settings: Settings, folder: DataFolder, tell: Tell) -> Library:

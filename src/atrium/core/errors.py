@@ -10,6 +10,7 @@ AtriumError
 │   ├── InvalidPath               dot segments or NUL in a path
 │   ├── InvalidFormat             a listing in a format that is not known
 │   ├── Unsupported               the field is known, but this model cannot honour it
+│   ├── UnreadableDocument        a file that no text can be read from; says why
 │   └── InvalidSchema             a JSON schema or grammar that cannot be compiled
 ├── Unauthenticated          401
 │   ├── MissingKey
@@ -129,6 +130,10 @@ class InvalidFormat(BadRequest):
 
 class Unsupported(BadRequest):
     code = "unsupported_parameter"
+
+
+class UnreadableDocument(BadRequest):
+    code = "unreadable_document"
 
 
 class InvalidSchema(BadRequest):

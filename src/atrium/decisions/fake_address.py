@@ -4,7 +4,7 @@
 
 | option | meaning |
 |---|---|
-| pace | time between two tokens |
+| pace | time between two tokens; of an embedding, time for each text |
 | load | time until the runner is ready |
 | fault | `crash@N`, `hang@N`, `drop@N`, `nonsense@N`: what happens after N tokens; `crash-on-load`; may be repeated |
 | slots, context | answers at the same time, and tokens of one |

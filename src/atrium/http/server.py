@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -37,7 +38,9 @@ from atrium.http.surfaces import (
     openai,
     people_admin,
     status,
+    stores,
 )
+from atrium.http.uploads import FormBounds
 from atrium.relay.roster import Roster
 from atrium.services.promises import Services
 from atrium.settings.tree import Settings
@@ -55,6 +58,8 @@ class Sight:
     tell: Callable[[str, Mapping[str, object]], None]
     metrics: Metrics
     ready: Callable[[], bool]
+    scratch: Path
+    """Where files lie while they come in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,10 @@ def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) 
     api.include_router(openai.router(services, bounds))
     api.include_router(lollms.router(services, bounds))
     api.include_router(ollama.router(services, bounds))
+    form = FormBounds(
+        bounds.body, settings.files.max_upload, settings.files.max_files, settings.files.spool, settings.files.max_field
+    )
+    api.include_router(stores.router(services.documents, stores.StoreBounds(form, bounds.request, sight.scratch)))
     api.include_router(internal.router(sight.metrics, sight.ready))
     api.include_router(olla.router(lane))
     api.include_router(status.router(lane))

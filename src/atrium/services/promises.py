@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from atrium.core.document_ports import Parser
 from atrium.core.ports import AuditLog, Engines
 from atrium.services.browse_models import BrowseModels
 from atrium.services.chat import AnswerChat
@@ -16,7 +17,20 @@ from atrium.services.list_models import ListModels
 from atrium.services.load_model import LoadModel
 from atrium.services.log_in import LogIn
 from atrium.services.people import People
+from atrium.services.search_store import SearchStore
+from atrium.services.store_documents import StoreDocuments
+from atrium.services.stores import Stores
 from atrium.services.tokenize import Tokenize
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """All promises about document stores."""
+
+    stores: Stores
+    contents: StoreDocuments
+    search: SearchStore
+    parser: Parser
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +51,4 @@ class Services:
     tokenize: Tokenize
     engines: Engines
     audit: AuditLog
+    documents: Documents

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from atrium.settings.auth import Auth
+from atrium.settings.documents import DocumentSettings, FileSettings
 from atrium.settings.gateway import Balancer, Discovery, EndpointSettings, Proxy, StickySessions
 from atrium.settings.marks import AtLeast, Doc, Duration, Size, Stay
 
@@ -135,6 +136,8 @@ class Settings:
     limits: Annotated[Limits, Doc("bounds of every queue, body and wait")] = Limits()
     cors: Annotated[Cors, Doc("browsers of other origins")] = Cors()
     models: Annotated[ModelSettings, Doc("local models")] = field(default_factory=ModelSettings)
+    files: Annotated[FileSettings, Doc("files that are sent in")] = field(default_factory=FileSettings)
+    documents: Annotated[DocumentSettings, Doc("document stores")] = field(default_factory=DocumentSettings)
     telemetry: Annotated[Telemetry, Doc("logs and metrics")] = Telemetry()
     downloads: Annotated[Downloads, Doc("installing models")] = Downloads()
 

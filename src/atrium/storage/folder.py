@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -33,6 +34,14 @@ class DataFolder:
         return self.path / "models"
 
     @property
+    def stores(self) -> Path:
+        return self.path / "stores"
+
+    @property
+    def files(self) -> Path:
+        return self.path / "files"
+
+    @property
     def tmp(self) -> Path:
         return self.path / "tmp"
 
@@ -52,6 +61,11 @@ class DataFolder:
             return inside
         name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"atrium-{os.getuid()}-{name}"
+
+    @property
+    def mark(self) -> str:
+        """Tells this folder from those of other gateways on the same database."""
+        return hashlib.sha256(f"{socket.gethostname()}:{self.path}".encode()).hexdigest()[:32]
 
     @property
     def control_socket(self) -> Path:

@@ -11,10 +11,12 @@ from sqlalchemy.exc import IntegrityError
 from atrium.core.errors import ConfigError
 from atrium.storage.audit import StoredAudit
 from atrium.storage.database import Database, open_database
+from atrium.storage.ingests import StoredIngests
 from atrium.storage.keys import StoredKeys
 from atrium.storage.people import StoredUsers
 from atrium.storage.secrets import fingerprint
 from atrium.storage.sessions import StoredSessions
+from atrium.storage.store_book import StoredStores
 from atrium.storage.tables import meta
 
 PEPPER = "pepper"
@@ -38,6 +40,8 @@ class Storage:
     keys: StoredKeys
     sessions: StoredSessions
     audit: StoredAudit
+    stores: StoredStores
+    ingests: StoredIngests
 
     async def first(self, deed: str) -> bool:
         """True once in the life of this database, for what must happen once."""
@@ -66,6 +70,8 @@ async def open_storage(url: str | None, file: Path, pepper: bytes, kept: Kept = 
         StoredKeys(database),
         StoredSessions(database, kept.sessions_per_user),
         StoredAudit(database, kept.audit_rows),
+        StoredStores(database),
+        StoredIngests(database),
     )
 
 

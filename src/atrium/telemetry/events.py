@@ -36,6 +36,8 @@ NAMES = frozenset(
         "model.damaged",
         "endpoint.changed",
         "login.failed",
+        "document.failed",
+        "stores.sweep_failed",
     }
 )
 SECRET = re.compile(r"lollms_[0-9a-f]{16}_[0-9a-f]{48}")
@@ -45,7 +47,7 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 WARNINGS = frozenset(
     {"login.failed", "server.open_door", "runner.broken", "model.refused", "model.preload_failed", "model.damaged"}
 )
-ERRORS = frozenset({"request.failed", "model.install_failed"})
+ERRORS = frozenset({"request.failed", "document.failed", "stores.sweep_failed", "model.install_failed"})
 FREQUENT = frozenset({"request.ended"})
 """Written together with what comes within the next moments: a write for each costs as much as answering it."""
 LINGER = 0.05

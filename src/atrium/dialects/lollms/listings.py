@@ -41,16 +41,14 @@ def models_body(models: Sequence[NamedModel]) -> bytes:
     return orjson.dumps({"object": "list", "data": rows})
 
 
-def capabilities_body(models: Sequence[NamedModel], *, rag: bool) -> bytes:
-    """What works now. `rag`: document stores are served."""
+def capabilities_body(models: Sequence[NamedModel]) -> bytes:
+    """What works now."""
     bindings = {kind: list(dict.fromkeys(model.binding for model in typed(models, kind))) for kind in BINDING_TYPES}
-    if not rag:
-        bindings["rag"] = []
     able = (
         ("tokenize", True),
         ("detokenize", True),
         ("long_context_processing", bool(bindings["llm"])),
-        ("rag_query", rag and bool(bindings["rag"])),
+        ("rag_query", bool(bindings["rag"])),
         ("text_to_speech", bool(bindings["tts"])),
         ("speech_to_text", bool(bindings["stt"])),
         ("image_generation", bool(bindings["tti"])),

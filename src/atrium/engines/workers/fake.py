@@ -111,6 +111,7 @@ class Fake:
 
     async def embed(self, asked: Json, writer: asyncio.StreamWriter) -> None:
         inputs = wire.read_inputs(asked.get("content", asked.get("input")))
+        await asyncio.sleep(self.told.pace * len(inputs))
         await self.misbehave(0, writer)
         rows: list[JsonValue] = [
             {"index": i, "embedding": [list[JsonValue](vector_of(ids))]} for i, ids in enumerate(inputs)
@@ -119,6 +120,7 @@ class Fake:
 
     async def embed_openai(self, asked: Json, writer: asyncio.StreamWriter) -> None:
         inputs = wire.read_inputs(asked.get("input"))
+        await asyncio.sleep(self.told.pace * len(inputs))
         await self.misbehave(0, writer)
         packed = asked.get("encoding_format") == "base64"
         data: list[JsonValue] = []

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
-from starlette.routing import Route
 
 from atrium.core.errors import EngineMissing, InvalidValue, NotFound, Unprocessable
 from atrium.dialects.bounds import RequestBounds
@@ -20,7 +19,6 @@ from atrium.services.promises import Services
 
 T = TypeVar("T")
 JSON = "application/json"
-RAG = "/lollms/v1/rag/query"
 SPEECH = ("speech", "Install a text-to-speech model, or add an endpoint that has one")
 LISTENING = ("transcription", "Install a speech-to-text model, or add an endpoint that has one")
 IMAGES = ("image", "Install an image model, or add an endpoint that has one")
@@ -98,11 +96,10 @@ class Surface:
                 raise
             raise Unprocessable(wrong.message, hint=wrong.hint, param=wrong.param) from None
 
-    async def capabilities(self, request: Request) -> Response:
+    async def capabilities(self) -> Response:
         """What works here, and which bindings do it."""
-        paths = {route.path for route in request.app.routes if isinstance(route, Route)}
         models = self.services.browse_models.by_binding()
-        return Response(capabilities_body(models, rag=RAG in paths), media_type=JSON)
+        return Response(capabilities_body(models), media_type=JSON)
 
     async def models(self, kind: str, binding_alias: str = "") -> Response:
         """The models of one type, of all bindings or of one."""

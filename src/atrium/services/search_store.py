@@ -1,0 +1,71 @@
+"""Finding in a document store: by meaning, by words, or by both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atrium.core.document_ports import Shelf
+from atrium.core.documents import Act, Found, Mode, Query, Store
+from atrium.core.errors import InvalidValue
+from atrium.core.people import Caller
+from atrium.core.requests import Embed
+from atrium.decisions.fold_text import query_terms
+from atrium.decisions.fuse_ranks import fuse_ranks
+from atrium.services.embed import EmbedTexts
+from atrium.services.stores import Stores
+
+DEFAULT_PERCENT = {Mode.VECTOR: 50.0, Mode.HYBRID: 50.0, Mode.TEXT: 0.0}
+"""Least similarity in percent. What holds the very words is wanted whatever its vector says."""
+DEEPER = 4
+"""How many times `top_k` candidates each way brings to a fusion."""
+LEAST_CANDIDATES = 50
+MOST_CANDIDATES = 4096
+"""As many as sqlite-vec gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchStore:
+    stores: Stores
+    shelf: Shelf
+    embed: EmbedTexts
+    longest: int
+    """Characters of a query."""
+
+    async def __call__(self, store_id: str, query: Query, caller: Caller) -> tuple[Found, ...]:
+        """Best first. Raises NotFound, InvalidValue, and what embedding raises."""
+        store = (await self.stores.reach(store_id, caller, Act.READ)).store
+        return await self.within(store, query, caller)
+
+    async def within(self, store: Store, query: Query, caller: Caller) -> tuple[Found, ...]:
+        """In a store that the caller may read."""
+        if not query.text.strip():
+            raise InvalidValue("'query' is empty", param="query")
+        if len(query.text) > self.longest:
+            raise InvalidValue(f"'query' has more than {self.longest} characters", param="query")
+        vector = await self._vector(store, query.text, caller)
+        least = DEFAULT_PERCENT[query.mode] if query.least_percent is None else query.least_percent
+        ids = await self._ranked(store.id, query, vector)
+        found = await self.shelf.found(store.id, ids, vector)
+        return tuple(one for one in found if percent(one.similarity) >= least)[: query.top_k]
+
+    async def _vector(self, store: Store, text: str, caller: Caller) -> bytes:
+        # A query longer than the model's window is looked for by its beginning; documents are never cut.
+        made = await self.embed(Embed(store.vectorizer, (text,), truncate=True), caller)
+        return made.vectors[0]
+
+    async def _ranked(self, store_id: str, query: Query, vector: bytes) -> list[int]:
+        """Ids of chunks, best first: `top_k` of them, or more where some may yet fall out."""
+        if query.mode is Mode.VECTOR:
+            near = await self.shelf.nearest(store_id, vector, query.top_k, query.where)
+            return [one.chunk_id for one in near]
+        most = min(max(query.top_k * DEEPER, LEAST_CANDIDATES), MOST_CANDIDATES)
+        words = await self.shelf.matching(store_id, query_terms(query.text), most, query.where)
+        if query.mode is Mode.TEXT:
+            return [one.chunk_id for one in words]
+        near = await self.shelf.nearest(store_id, vector, most, query.where)
+        return [one.chunk_id for one in fuse_ranks((near, words))][:most]
+
+
+def percent(similarity: float) -> float:
+    """A cosine as the contract tells it. Source: `lollms.md`, section 9.3."""
+    return min(100.0, max(0.0, (round(similarity, 6) + 1) / 2 * 100))

@@ -1,0 +1,1 @@
+"""Document stores over HTTP, as their users see them."""
