@@ -10,7 +10,7 @@ from atrium.core.endpoints import EndpointSpec, Health
 from atrium.core.errors import AtriumError, ModelNotFound, ModelUnavailable, NoEndpoint
 from atrium.core.kinds import KINDS
 from atrium.decisions.break_circuit import CLOSED, Circuit, Outcome, State, ended, lets_through, outcome_of, sent
-from atrium.decisions.choose_endpoint import Wanted, choose_endpoint, nobody
+from atrium.decisions.choose_endpoint import Standings, Wanted, choose_endpoint, nobody
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,21 @@ def test_a_prefix_is_a_border(prefix: str, kinds: set[str]) -> None:
     assert all("is of type" in reason for _, reason in choice.passed)
 
 
+DOWN = replace(B, health=Health.OFFLINE)
+
+
 @pytest.mark.parametrize(
     ("standings", "known", "error"),
     [
-        ((), False, NoEndpoint),
-        ((replace(A, health=Health.OFFLINE),), True, NoEndpoint),
-        ((A,), False, ModelNotFound),
-        ((A, replace(B, health=Health.OFFLINE)), True, ModelUnavailable),
+        (Standings((), local=False), False, NoEndpoint),
+        (Standings((DOWN,), local=False), True, NoEndpoint),
+        (Standings((A,), local=False), False, ModelNotFound),
+        (Standings((A, DOWN), local=False), True, ModelUnavailable),
+        (Standings((DOWN,), local=True), True, ModelUnavailable),
+        (Standings((), local=True), False, ModelNotFound),
     ],
 )
-def test_a_miss_is_told_as_what_it_is(standings: tuple[Standing, ...], known: bool, error: type[AtriumError]) -> None:
+def test_a_miss_is_told_as_what_it_is(standings: Standings, known: bool, error: type[AtriumError]) -> None:
     assert isinstance(nobody(MODEL, standings, model="m", known=known, retry=3), error)
 
 

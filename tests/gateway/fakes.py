@@ -48,6 +48,10 @@ class Fake:
     def counts(self) -> dict[str, int]:
         return httpx2.get(f"http://127.0.0.1:{self.port}/counts", trust_env=False).json()
 
+    def when(self, **counts: int) -> None:
+        """Returns once so many requests are under way (`in_flight`), or so many connections closed (`hung_up`)."""
+        httpx2.get(f"http://127.0.0.1:{self.port}/when", params=counts, trust_env=False, timeout=20).raise_for_status()
+
     @property
     def config(self) -> dict[str, Any]:
         scheme = "https" if self.cert else "http"

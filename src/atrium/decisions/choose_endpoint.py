@@ -120,16 +120,27 @@ def by_turn(fit: Sequence[S], turn: int) -> list[S]:
     return list(fit)
 
 
-def nobody(wanted: Wanted, standings: Sequence[Standing], *, model: str, known: bool, retry: float) -> AtriumError:
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """Everybody who was looked at."""
+
+    endpoints: Sequence[Standing]
+    local: bool
+    """The built-in engine was among them, and is up."""
+
+
+def nobody(wanted: Wanted, standings: Standings, *, model: str, known: bool, retry: float) -> AtriumError:
     """Why no endpoint could be chosen. `known`: some qualifying endpoint has listed the model."""
-    of_kind = [one for one in standings if qualifies(one.spec.kind, wanted.prefix)]
+    target = wanted.target
+    of_kind = [one for one in standings.endpoints if qualifies(one.spec.kind, wanted.prefix)]
+    able = [one for one in of_kind if one.health in ROUTABLE and target in ("", one.spec.name)]
     word = "configured" if wanted.prefix == EVERY else wanted.prefix
-    if not any(one.health in ROUTABLE for one in of_kind):
+    if target and not able:
+        return NoEndpoint(f"No healthy endpoint is named '{target[:100]}'", retry_after=retry)
+    if not wanted.models or not (able or standings.local):
         return NoEndpoint(
             f"No {word} endpoint is up", hint="GET /internal/status tells which there are", retry_after=retry
         )
-    if wanted.target:
-        return NoEndpoint(f"No healthy endpoint is named '{wanted.target[:100]}'", retry_after=retry)
     if known:
         return ModelUnavailable(
             f"Model '{model[:200]}' is known, but only on endpoints that are down now", param="model", retry_after=retry

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import unquote
 
 NOT_OLLAMA = ("/api/auth", "/api/api-keys", "/api/admin", "/api/usage", "/api/datastores", "/api/store")
 """Beneath `/api`, but not Ollama's."""
 CHANGES = frozenset({"/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete"})
 """Ollama's routes that change what there is."""
+CHANGES_ELSEWHERE = frozenset(
+    {
+        *("/api/v1/models/load", "/api/v1/models/unload", "/api/v1/models/download", "/models/load", "/models/unload"),
+        *("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/sleep", "/wake_up"),
+    }
+)
+"""What LM Studio, llama.cpp and vLLM have of the kind."""
+SLASHES = re.compile("/{2,}")
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 BLOBS = "/api/blobs/"
 OLLAMA_PREFIX = "/ollama"
 
@@ -81,6 +92,17 @@ def is_at(path: str, prefix: str) -> bool:
 
 
 def changes_models(method: str, path: str) -> bool:
-    """Whether this is one of Ollama's calls that only an administrator may make."""
-    rest = path.removeprefix(OLLAMA_PREFIX)
-    return method in ("POST", "DELETE") and (rest in CHANGES or rest.startswith(BLOBS))
+    """Whether this changes what there is, which only an administrator may.
+
+    `path` is read as leniently as an endpoint might read it.
+    """
+    if method in READING:
+        return False
+    if "%" in path:
+        path = unquote(path)
+    if "//" in path:
+        path = SLASHES.sub("/", path)
+    rest = path.removeprefix(OLLAMA_PREFIX).rstrip("/")
+    if rest in CHANGES or rest in CHANGES_ELSEWHERE or rest.startswith(BLOBS):
+        return True
+    return method == "DELETE" and rest.startswith("/v1/models/")

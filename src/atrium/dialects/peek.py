@@ -39,6 +39,8 @@ class Call:
     stream: bool | None = None
     field: str = "model"
     """The field that named the model."""
+    form: tuple[int, int] | None = None
+    """Where the value begins and ends in a form; None for a body that is JSON."""
 
 
 def peek_json(body: bytes, *, management: bool = False) -> Call:
@@ -128,6 +130,14 @@ def with_model(body: bytes, field: str, model: str) -> bytes:
     return body
 
 
+def renamed(body: bytes, call: Call, model: str) -> bytes:
+    """The same bytes with another name for the model that `call` found in them."""
+    if call.form is None:
+        return with_model(body, call.field, model)
+    start, end = call.form
+    return body[:start] + model.encode() + body[end:]
+
+
 def peek_form(body: bytes, content_type: bytes) -> Call:
     """The form field `model`. Raises InvalidValue when there are two of them."""
     boundary = BOUNDARY.search(content_type)
@@ -136,12 +146,15 @@ def peek_form(body: bytes, content_type: bytes) -> Call:
     border = b"\r\n--" + (boundary[1] or boundary[2])
     whole = b"\r\n" + body
     names: list[bytes] = []
-    for part in whole.split(border)[1:]:
+    place = start = -2
+    for part in whole.split(border):
         head, _, value = part.partition(b"\r\n\r\n")
-        if FORM_MODEL.search(head + b"\r\n"):
+        if place >= 0 and FORM_MODEL.search(head + b"\r\n"):
             names.append(value)
+            start = place + len(head) + 4
+        place += len(part) + len(border)
     if len(names) > 1:
         raise InvalidValue("'model' stands twice in the form", param="model")
     if not names or len(names[0]) > LONGEST_MODEL:
         return Call()
-    return Call(names[0].decode("utf-8", "replace").strip())
+    return Call(names[0].decode("utf-8", "replace").strip(), form=(start, start + len(names[0])))

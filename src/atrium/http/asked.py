@@ -16,7 +16,9 @@ MANAGEMENT = frozenset({b"/api/pull", b"/api/push", b"/api/create", b"/api/copy"
 """Ollama's routes that change what an endpoint has."""
 NAMED = MANAGEMENT | {b"/api/show"}
 """Ollama's routes that may name the model by other fields."""
+BLOBS = b"/api/blobs/"
 TARGETED = frozenset({b"/api/pull", b"/api/create"})
+READING = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 LISTS = frozenset({b"/v1/models", b"/v1/models/"})
 OPENAI_PATHS = (b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/v1/responses", b"/v1/rerank")
 OPENAI_FAMILIES = (b"/v1/audio/", b"/v1/images/", b"/v1/moderations")
@@ -39,6 +41,7 @@ class Asked:
     """Kinds of endpoints that qualify: a canonical kind, `openai` or `proxy`."""
     rest: bytes
     """The path behind the prefix."""
+    area: Area
     olla: bool = field(init=False)
     """It came by the gateway's own paths."""
     first: Mapping[bytes, bytes] = field(init=False)
@@ -51,14 +54,18 @@ class Asked:
     def header(self, name: bytes) -> bytes:
         return self.first.get(name, b"")
 
+    def joined(self, name: bytes) -> bytes:
+        """All values of a header that is a list and may stand more than once."""
+        return b", ".join(value for own, value in self.headers if own == name)
+
     @property
     def surface(self) -> str:
         return surface_of(self.path.decode("latin-1"))
 
     @property
-    def area(self) -> Area:
-        changes = changes_models(self.method.decode("latin-1"), self.rest.decode("latin-1"))
-        return Area.ADMIN if changes else Area.USE
+    def media_type(self) -> bytes:
+        """Lower case, without parameters."""
+        return self.header(b"content-type").partition(b";")[0].strip().lower()
 
     @property
     def knock(self) -> Knock:
@@ -76,22 +83,34 @@ class Asked:
         return not self.olla and (self.rest in LOCAL_PATHS or self.rest.startswith(OPENAI_FAMILIES))
 
 
-PLACES: dict[tuple[bytes, bytes], tuple[str, bytes] | None] = {}
+def canonical_spelling(path: bytes) -> bytes:
+    """A page's path with the gateway's prefix in lower case, since prefixes are matched without regard to it."""
+    name, slash, rest = path[len(ROOT) :].partition(b"/")
+    return ROOT + name.lower() + slash + rest if split_prefix(path) else path
+
+
+Place = tuple[str, bytes, Area]
+PLACES: dict[tuple[bytes, bytes], Place | None] = {}
 MOST_PLACES = 1024
 LONGEST_PLACE = 200
 
 
-def known_place(method: bytes, path: bytes) -> tuple[str, bytes] | None:
-    """`place_of` by heart, since a client asks for few paths again and again. Raises nothing."""
+def known_place(method: bytes, path: bytes) -> Place | None:
+    """`place_of` by heart, and who may come, since a client asks for few paths again and again. Raises nothing."""
     key = (method, path)
     if key in PLACES:
         return PLACES[key]
-    place = place_of(method, path)
+    found = place_of(method, path)
+    place = (*found, area_behind(method, found[1])) if found else None
     if len(path) <= LONGEST_PLACE:
         if len(PLACES) >= MOST_PLACES:
             PLACES.clear()
         PLACES[key] = place
     return place
+
+
+def area_behind(method: bytes, rest: bytes) -> Area:
+    return Area.ADMIN if changes_models(method.decode("latin-1"), rest.decode("latin-1")) else Area.USE
 
 
 def place_of(method: bytes, path: bytes) -> tuple[str, bytes] | None:

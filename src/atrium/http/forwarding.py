@@ -13,17 +13,19 @@ from typing import Any
 
 from atrium.core.answers import Usage
 from atrium.core.errors import AtriumError, Disconnected, NotSent, QueueFull, Unreachable, UpstreamTimeout
+from atrium.decisions.allow import Area
 from atrium.decisions.break_circuit import Outcome, outcome_of
 from atrium.decisions.choose_endpoint import Choice, Wanted
 from atrium.decisions.pass_headers import ResponseHead
-from atrium.dialects.peek import Call, with_model
+from atrium.dialects.peek import Call, renamed
 from atrium.dialects.usage_tail import usage_of
-from atrium.http.lane import Lane
+from atrium.http.lane import REFRESH_TIMEOUT, Lane
 from atrium.http.lines import Relaying, onward_head, relayed_lines
 from atrium.http.parties import Client
-from atrium.http.sticky import Pin, stick
+from atrium.http.sticky import Pin, Telling, stick
 from atrium.http.upstream_error import UpstreamError
 from atrium.relay.directory import Endpoint
+from atrium.relay.discover import refresh
 from atrium.relay.sessions import Sessions
 from atrium.relay.tally import took
 from atrium.relay.upstream import Upstream
@@ -78,13 +80,15 @@ class Forwarding:
         if not self.model and self.asked.has_own_default and (lane.has_default() or not self.asked.may_be_local):
             self.request.hand_over()
             return
-        self.choice = choice = lane.choose(wanted)
-        self._ranked = list(choice.ranked)
+        self.choice = lane.choose(wanted)
+        if not self.choice.ranked and lane.may_fall_back(wanted) and not self._is_local:
+            self.choice = lane.choose(wanted, anyone=True)
+        self._ranked = list(self.choice.ranked)
         if self._ranked and lane.sessions is not None:
             self._stick(lane.sessions)
         if self._ranked:
             self._try_next()
-        elif self.asked.may_be_local and (lane.has_local(self.model) if self.model else lane.has_default()):
+        elif self._may_be_local:
             self.request.hand_over()
         elif again and wanted.models and not lane.known(wanted) and lane.may_refresh(wanted):
             self._do(self._refreshed(wanted))
@@ -97,9 +101,20 @@ class Forwarding:
             self._tell_routing(b"rejected", reason)
             raise error
 
+    @property
+    def _is_local(self) -> bool:
+        return self._may_be_local or (not self.asked.olla and self.lane.has_local(self.model))
+
+    @property
+    def _may_be_local(self) -> bool:
+        if not self.asked.may_be_local:
+            return False
+        return self.lane.has_local(self.model) if self.model else self.lane.has_default()
+
     def _stick(self, sessions: Sessions) -> None:
         rules = self.lane.settings.sticky_sessions
-        self._pin = stick(sessions, rules, self.asked, self.request.body, self.model, self._ranked)
+        told = Telling(self.asked, self.request.address, self.request.body, self.model)
+        self._pin = stick(sessions, rules, told, self._ranked)
         self.sticky = self._pin.lines
 
     async def _refreshed(self, wanted: Wanted) -> None:
@@ -115,6 +130,9 @@ class Forwarding:
 
     def _try_next(self) -> None:
         """Lease the best candidate that is left, or wait for one that is busy with all it may have."""
+        if not self._ranked and self.tries and self._may_be_local:
+            self.request.hand_over()
+            return
         if not self._ranked:
             raise Unreachable("No endpoint that could answer accepts a connection")
         free = next((one for one in self._ranked if not one.full), None)
@@ -157,7 +175,7 @@ class Forwarding:
         self.endpoint = endpoint
         self._leased_at = time.monotonic()
         endpoint.lease(self._leased_at)
-        upstream = endpoint.pool.take()
+        upstream = endpoint.pool.take(self._leased_at)
         if upstream is not None:
             self._send(endpoint, upstream)
         else:
@@ -167,8 +185,8 @@ class Forwarding:
         try:
             upstream = await endpoint.pool.connect()
         except NotSent as refused:
-            self.lane.directory.refused(endpoint)
-            self._give_back(Outcome.NEITHER, refused.message)
+            self.lane.refused(endpoint)
+            self._give_back(Outcome.NEITHER, refused.message, Outcome.FAILURE)
             self._task = None
             self._try_next()
             return
@@ -191,8 +209,8 @@ class Forwarding:
         self.ran = self.model
         if self._named and not endpoint.has(self.model.casefold()):
             self.ran = next((endpoint.name_of(name) for name in self._named if endpoint.has(name)), self.model)
-            if self.ran != self.model and not self.asked.header(b"content-type").startswith(b"multipart"):
-                return with_model(self.request.body, self._call.field, self.ran)
+            if self.ran != self.model:
+                return renamed(self.request.body, self._call, self.ran)
         return self.request.body
 
     # The endpoint's side: what its connection calls.
@@ -231,16 +249,26 @@ class Forwarding:
 
     def on_end(self) -> None:
         self._upstream = None
-        status = self.request.status
-        self._give_back(outcome_of(status), f"it answered {status}")
-        if self._rewritten is not None:
+        status, endpoint = self.request.status, self.endpoint
+        ended_well = Outcome.SUCCESS if status < 500 else Outcome.FAILURE
+        self._give_back(outcome_of(status), f"it answered {status}", ended_well)
+        if endpoint is not None and status < 300 and self.asked.area is Area.ADMIN:
+            self._do(self._listed_anew(endpoint))
+        elif self._rewritten is not None:
             self.request.refuse(self._rewritten.error())
         else:
             self.request.finish()
 
+    async def _listed_anew(self, endpoint: Endpoint) -> None:
+        """What an endpoint has was changed: who is told so finds it so."""
+        endpoint.checked.stale = True
+        await refresh([endpoint], REFRESH_TIMEOUT)
+        self._task = None
+        self.request.finish()
+
     def on_broken(self, error: AtriumError) -> None:
         self._upstream = None
-        self._give_back(Outcome.FAILURE, error.message)
+        self._give_back(Outcome.FAILURE, error.message, Outcome.FAILURE)
         if self._answered and self._rewritten is None:
             self.request.break_off(error.message)
         elif isinstance(error, Disconnected) and self.asked.method in IDEMPOTENT and self._ranked:
@@ -260,9 +288,12 @@ class Forwarding:
             self.drop(Outcome.FAILURE, "it gave no response head in time")
             self.request.refuse(UpstreamTimeout(f"The endpoint gave no answer within {proxy.header_timeout:g} s"))
         elif self._answered and silent > proxy.idle_timeout:
-            self.drop(Outcome.NEITHER if self._paused else Outcome.FAILURE, "it was silent for too long")
-            why = "The client did not read" if self._paused else "The endpoint was silent for too long"
-            self.request.break_off(why)
+            if self._paused:
+                self.drop(Outcome.NEITHER, "the client did not read")
+                self.request.give_up("The client did not read")
+            else:
+                self.drop(Outcome.FAILURE, "it was silent for too long")
+                self.request.break_off("The endpoint was silent for too long")
 
     def pause(self) -> None:
         """The client reads too slowly."""
@@ -284,10 +315,10 @@ class Forwarding:
         if self._upstream is not None:
             self._upstream.abort()
             self._upstream = None
-        self._give_back(outcome, how)
+        self._give_back(outcome, how, outcome)
 
-    def _give_back(self, outcome: Outcome, how: str) -> None:
-        """The lease, once."""
+    def _give_back(self, outcome: Outcome, how: str, tallied: Outcome) -> None:
+        """The lease, once. What the circuit and the figures make of it may differ; who left is in neither."""
         endpoint, self.endpoint = self.endpoint, None
         if endpoint is None:
             return
@@ -295,9 +326,13 @@ class Forwarding:
         seconds = now - self._leased_at
         self.tries.append((endpoint.spec.name, how, seconds))
         endpoint.give_back(outcome, now)
-        size = self.request.sent
-        failed = outcome is Outcome.FAILURE or (self._answered and self.request.status >= 500)
-        endpoint.tally.note(took(seconds, size, failed=failed, at=time.time()))
+        if tallied is Outcome.NEITHER:
+            return
+        if self._heard < self._leased_at:
+            endpoint.tally.note_refused(time.time())
+            return
+        failed = tallied is Outcome.FAILURE
+        endpoint.tally.note(took(seconds, self.request.sent, failed=failed, at=time.time()))
 
     def read_usage(self) -> None:
         self.usage = usage_of(b"".join(self._tail)) or self.usage

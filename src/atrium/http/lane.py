@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from atrium.core.endpoints import Health
 from atrium.core.errors import ModelNotFound
+from atrium.core.kinds import ANY_OPENAI, EVERY
 from atrium.core.models import Ability
-from atrium.decisions.choose_endpoint import Choice, Wanted, choose_endpoint, nobody
+from atrium.decisions.choose_endpoint import Choice, Standings, Wanted, choose_endpoint, nobody
 from atrium.decisions.client_address import Network, is_trusted
 from atrium.http.admission import Admission
 from atrium.http.asked import Asked
@@ -115,29 +116,40 @@ class Lane:
         targets = self.settings.model_aliases.get(model)
         return tuple(name.casefold() for name in targets) if targets else (model.casefold(),)
 
-    def choose(self, wanted: Wanted) -> Choice[Endpoint]:
+    def choose(self, wanted: Wanted, *, anyone: bool = False) -> Choice[Endpoint]:
         directory = self.directory
         turn = directory.turn(wanted.prefix, wanted.models[0] if wanted.models else "")
         now = time.monotonic()
-        choice = choose_endpoint(wanted, directory.endpoints, directory.balancer, turn, now)
-        if not choice.ranked and directory.optimistic and wanted.models and not self.known(wanted):
-            return choose_endpoint(wanted, directory.endpoints, directory.balancer, turn, now, anyone=True)
-        return choice
+        return choose_endpoint(wanted, directory.endpoints, directory.balancer, turn, now, anyone=anyone)
+
+    def may_fall_back(self, wanted: Wanted) -> bool:
+        """Whether a model that nobody listed may be asked of anybody."""
+        return self.directory.optimistic and bool(wanted.models) and not self.known(wanted)
+
+    def refused(self, endpoint: Endpoint) -> None:
+        """A connection was refused: that counts as much as a failed check, and is told as one."""
+        before = endpoint.health
+        self.directory.refused(endpoint)
+        if before is not endpoint.health:
+            fields = {"endpoint": endpoint.spec.name, "before": before.value, "now": endpoint.health.value}
+            self.gateway.tell("endpoint.changed", fields)
 
     def known(self, wanted: Wanted) -> bool:
-        return self.directory.known(wanted.prefix, wanted.models)
+        return self.directory.known(wanted.prefix, wanted.models, wanted.target)
 
     def nobody(self, wanted: Wanted, model: str) -> Exception:
         known = self.known(wanted)
-        error = nobody(wanted, self.directory.endpoints, model=model, known=known, retry=self._retry(wanted))
+        local = wanted.prefix in (ANY_OPENAI, EVERY) and bool(self.gateway.models.listed())
+        standing = Standings(self.directory.endpoints, local=local)
+        error = nobody(wanted, standing, model=model, known=known, retry=self.retry(wanted.prefix))
         if isinstance(error, ModelNotFound):
             self.directory.tallies.missed()
         return error
 
-    def _retry(self, wanted: Wanted) -> float:
+    def retry(self, prefix: str) -> float:
         """Seconds until the next check of an endpoint that could have answered."""
         now = time.time()
-        nexts = [one.checked.next_at - now for one in self.directory.qualifying(wanted.prefix) if not one.routable]
+        nexts = [one.checked.next_at - now for one in self.directory.qualifying(prefix) if not one.routable]
         return max(LEAST_RETRY, min(nexts, default=LEAST_RETRY))
 
     def has_local(self, model: str) -> bool:

@@ -51,6 +51,7 @@ class Limiter:
                 bucket = self._bucket(self._probes, self._health, address, now)
                 if not spend(bucket, self._health, now):
                     raise self._refused(address, bucket, self._health, now)
+                return told(bucket, self._health)
             return b""
         if not self._global.limited and not self._per_ip.limited:
             return b""

@@ -10,7 +10,16 @@ from urllib.parse import quote
 from atrium.core.errors import AtriumError, RateLimited
 from atrium.decisions.pass_headers import ResponseHead, forwarded_for, onward
 from atrium.decisions.relayed_path import upstream_path
-from atrium.http.edge import cors_headers, error_answer, stamp_headers
+from atrium.http.edge import (
+    Exchange,
+    Headers,
+    cors_headers,
+    error_answer,
+    stamp_headers,
+    surface_of,
+    take_request_id,
+)
+from atrium.http.framing import status_line
 from atrium.http.parties import Client, Way
 from atrium.relay.directory import Endpoint
 from atrium.settings.tree import Cors
@@ -30,8 +39,8 @@ def onward_head(request: Client, endpoint: Endpoint, length: int, *, trusted: bo
     if asked.query:
         target = b"%b?%b" % (target, asked.query)
     lines = onward(asked.headers, endpoint.own_headers)
-    presented = asked.header(b"x-forwarded-for") if trusted else b""
-    via = asked.header(b"via")
+    presented = asked.joined(b"x-forwarded-for") if trusted else b""
+    via = asked.joined(b"via") if b"via" in asked.first else b""
     given_scheme = asked.header(b"x-forwarded-proto") if trusted else b""
     given_host = asked.header(b"x-forwarded-host") if trusted else b""
     lines.append(
@@ -106,6 +115,20 @@ def cors_lines(request: Client, cors: Cors) -> bytes:
 
 CORS_MEMO: dict[tuple[bool, bool], bytes] = {}
 """The lines for every origin, which never differ."""
+
+
+def refusal(error: AtriumError, url: bytes, headers: Headers, cors: Cors | None) -> bytes:
+    """A whole answer to what never became a request; the connection ends with it."""
+    path = url.partition(b"?")[0].decode("latin-1")
+    status, own, body = error_answer(error, surface_of(path))
+    known = dict(headers[::-1])
+    now = time.monotonic()
+    exchange = Exchange(take_request_id(known.get(b"x-request-id", b"")), "", path, now)
+    lines = [*own, *stamp_headers(exchange, now, b""), (b"connection", b"close")]
+    if cors is not None:
+        lines += cors_headers(cors, known.get(b"origin", b""), path)
+    head = b"".join(b"%b: %b\r\n" % pair for pair in lines)
+    return b"%b%b\r\n%b" % (status_line(status), head, body)
 
 
 def local_answer(request: Client, error: AtriumError, cors: Cors) -> tuple[int, bytes, bytes]:

@@ -7,8 +7,10 @@ order in which they came on a connection.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, cast
 
+import httptools
 from uvicorn._types import ASGI3Application, HTTPScope
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -16,9 +18,10 @@ from uvicorn.server import ServerState
 
 from atrium.core.errors import AtriumError, BadRequest, HeadersTooLarge, RequestTimeout, Unavailable
 from atrium.decisions.relayed_path import ROOT
-from atrium.http.asked import Asked, known_place
-from atrium.http.edge import error_answer, read_lines
+from atrium.http.asked import Asked, canonical_spelling, known_place
+from atrium.http.edge import read_lines
 from atrium.http.lane import Lane
+from atrium.http.lines import refusal
 from atrium.http.reading import DISCARD_PATIENCE, MOST_DISCARDED
 from atrium.http.relayed import Relayed
 from atrium.http.scope import FromLane, mark_lane, scope_of
@@ -26,6 +29,7 @@ from atrium.settings.tree import Limits
 
 Cycle = RequestResponseCycle | Relayed
 MOST_PIPELINED = 8
+OFFER = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
 
 class Door(HttpToolsProtocol):
@@ -43,9 +47,13 @@ class Door(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._head_bytes = 0
+        self._arrived = 0
+        """Bytes of the read that is being taken apart."""
         self._in_head = True
         self._begun = False
         """A request has begun whose head is not whole."""
+        self._why: AtriumError | None = None
+        """Why what came is refused, where it is not merely no HTTP."""
         self._too_slow: asyncio.TimerHandle | None = None
         self._now: Cycle | None = None
         """Whose turn it is; `cycle` is the newest, which may still wait for its turn."""
@@ -61,20 +69,38 @@ class Door(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         in_head = self._in_head
-        super().data_received(data)
+        if in_head and b"pgrade:" in data:
+            data = without_offers(data)
+        self._arrived = len(data)
+        self._unset_keepalive_if_required()
+        parser = self.parser
+        if parser is None:
+            return
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        except httptools.HttpParserUpgrade as offered:
+            # It is refused, and what comes behind it is a request again.
+            if rest := data[offered.args[0] :]:
+                self.data_received(rest)
+            return
         if in_head and self._in_head and self._begun:
             # The head has come in part: from now on it must hurry.
             if self._too_slow is None:
                 self._watch_head()
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.max_header:
-                self._refuse(HeadersTooLarge(f"The request's head is larger than {self.limits.max_header} bytes"))
+                self._refuse(self._head_too_large())
 
     def on_message_begin(self) -> None:
         self._begun = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        if self._head_bytes + self._arrived > self.limits.max_header:
+            self._measure_head()
         self._begun = False
         self._in_head = False
         self._head_bytes = 0
@@ -83,8 +109,12 @@ class Door(HttpToolsProtocol):
         if parser is None:
             return
         method = parser.get_method()
+        if self.url[:1] != b"/":
+            self.url = origin_form(self.url)
         path, _, query = self.url.partition(b"?")
         place = known_place(method, path) if self.lane else None
+        if place is None and path.startswith(ROOT):
+            self.url = canonical_spelling(self.url)
         if self.lane is None or place is None or not self.lane.takes(place[0], olla=path.startswith(ROOT)):
             super().on_headers_complete()
             self._read_on()
@@ -209,7 +239,26 @@ class Door(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(BadRequest(msg.removesuffix("."), hint="Send HTTP/1.1"))
+        self._refuse(self._why or BadRequest(msg.removesuffix("."), hint="Send HTTP/1.1"))
+
+    def timeout_keep_alive_handler(self) -> None:
+        """A client that does not read what was written to it may not keep the connection by that."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _measure_head(self) -> None:
+        """A head that came in one read with other things. Raises HeadersTooLarge, which ends the parsing."""
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self.limits.max_header:
+            self._why = self._head_too_large()
+            raise self._why
+
+    def _head_too_large(self) -> HeadersTooLarge:
+        if self.lane is not None:
+            self.lane.gateway.limiter.violations.size += 1
+        return HeadersTooLarge(f"The request's head is larger than {self.limits.max_header} bytes")
 
     def _watch_head(self) -> None:
         self._too_slow = self.loop.call_later(self.limits.header_timeout, self._head_too_slow)
@@ -227,11 +276,40 @@ class Door(HttpToolsProtocol):
         """Answer below ASGI and close; a connection that is in mid answer is only closed."""
         if self.transport.is_closing():
             return
+        relayed = as_relayed(self.cycle)
         if not self.cycle or self.cycle.response_complete:
-            status, headers, body = error_answer(error)
-            lines = [b"%b: %b\r\n" % header for header in [*headers, (b"connection", b"close")]]
-            self.transport.write(b"HTTP/1.1 %d \r\n%b\r\n%b" % (status, b"".join(lines), body))
+            self._write_refusal(error)
+        elif self.pipeline:
+            pass
+        elif relayed is not None:
+            if relayed.writer is None:
+                relayed.turn_away(error)
+        elif not self.cycle.response_started:
+            self._write_refusal(error)
+            self.cycle.disconnected = True
         self.transport.close()
+
+    def _write_refusal(self, error: AtriumError) -> None:
+        known = self._begun or bool(self.cycle)
+        url, headers = (self.url, self.headers) if known else (b"", list[tuple[bytes, bytes]]())
+        self.transport.write(refusal(error, url, headers, self.lane.settings.cors if self.lane else None))
+
+
+def without_offers(data: bytes) -> bytes:
+    """Without the offer to go on with another protocol, such as h2c, for which the parser would skip the body.
+
+    What asks for WebSocket stays, to be told that there is none.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return data if b"websocket" in head.lower() else OFFER.sub(b"", head) + end + rest
+
+
+def origin_form(url: bytes) -> bytes:
+    """The path of an address that was given whole, as to a proxy; anything else as it is."""
+    scheme, found, rest = url.partition(b"://")
+    if not found or scheme.lower() not in (b"http", b"https"):
+        return url
+    return b"/" + rest.partition(b"/")[2]
 
 
 def as_cycle(one: Cycle) -> RequestResponseCycle:

@@ -12,19 +12,20 @@ import asyncio
 import time
 from typing import Protocol
 
-from atrium.core.errors import AtriumError, NotOffered, RequestTimeout, TooLarge, Unavailable
+from atrium.core.errors import AtriumError, RequestTimeout, TooLarge, Unavailable
 from atrium.core.people import Caller
 from atrium.decisions.break_circuit import Outcome
 from atrium.decisions.choose_endpoint import Wanted
 from atrium.decisions.relayed_path import check_path
 from atrium.dialects.peek import Call, peek_form, peek_json
-from atrium.http.asked import NAMED, TARGETED, Asked
+from atrium.http.asked import BLOBS, NAMED, TARGETED, Asked
 from atrium.http.edge import Exchange, take_request_id
 from atrium.http.errors import as_atrium_error
 from atrium.http.forwarding import Forwarding
 from atrium.http.framing import AnswerWriter
 from atrium.http.lane import Lane
 from atrium.http.lines import local_answer
+from atrium.http.middleware.doors import refuse_upgrade
 
 
 class NobodyWaits:
@@ -38,6 +39,8 @@ NOBODY_WAITS = NobodyWaits()
 NEAR = 64 * 1024
 """Bytes."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+UNSAID = frozenset({b"", b"text/plain", b"application/x-www-form-urlencoded"})
+"""What clients such as curl call a JSON body when nobody told them its type."""
 
 
 class Connection(Protocol):
@@ -124,14 +127,17 @@ class Relayed:
             self.connection.transport.write(CONTINUE)
         self._proceed()
 
+    def turn_away(self, error: AtriumError) -> None:
+        """What came behind the head is not HTTP."""
+        if self._turn:
+            self.refuse(error)
+
     def gone(self) -> None:
         """The client has left: counted neither for nor against the endpoint."""
         self.disconnected = True
         if not self.response_complete:
             self.broken = self.broken or "The client left before its answer was whole"
             self.status = self.status or 499
-            if self._looking:
-                self._looking.cancel()
             if self.forwarding:
                 self.forwarding.drop(Outcome.NEITHER)
             self._close()
@@ -157,13 +163,14 @@ class Relayed:
 
     def _admit(self) -> None:
         gateway, asked = self.lane.gateway, self.asked
-        self.address = gateway.limiter.address(asked.peer, asked.header(b"x-forwarded-for"))
+        self.address = asked.peer
+        if self.lane.trusts(asked.peer):
+            self.address = gateway.limiter.address(asked.peer, asked.joined(b"x-forwarded-for"))
         self.limits = gateway.limiter.admit(asked.path.decode("latin-1"), self.address)
         gateway.hosts.check(asked.header(b"host"))
         check_path(asked.path)
-        if asked.header(b"upgrade") and b"upgrade" in asked.header(b"connection").lower():
-            self.keep_alive = False
-            raise NotOffered("Upgrades, such as WebSocket, are not offered here")
+        if b"upgrade" in asked.first:
+            refuse_upgrade(asked.headers)
         length = asked.header(b"content-length")
         if length.isdigit() and int(length[:20]) > self.lane.settings.limits.max_body:
             raise self._too_large(int(length[:20]))
@@ -202,12 +209,13 @@ class Relayed:
 
     def _peek(self) -> Call:
         """Raises InvalidJson, InvalidValue."""
-        if not self._pieces:
+        if not self._pieces or self.asked.rest.startswith(BLOBS):
             return Call()
-        kind = self.asked.header(b"content-type").lower()
-        if b"json" in kind or (not kind and self.body[:1] == b"{") or self.asked.rest in NAMED:
-            return peek_json(self.body, management=self.asked.rest in NAMED)
-        if kind.startswith(b"multipart/form-data"):
+        kind = self.asked.media_type
+        named = self.asked.rest in NAMED
+        if named or is_json_type(kind) or (kind in UNSAID and self.body[:64].lstrip()[:1] == b"{"):
+            return peek_json(self.body, management=named)
+        if kind == b"multipart/form-data":
             return peek_form(self.body, self.asked.header(b"content-type"))
         return Call()
 
@@ -298,6 +306,12 @@ class Relayed:
             self.writer.abort()
         self._close()
 
+    def give_up(self, why: str) -> None:
+        """The client does not read: nothing that is written would ever arrive."""
+        self.broken = why
+        self.connection.transport.abort()
+        self._close()
+
     def refuse(self, error: AtriumError) -> None:
         """Answer with an error of ours."""
         if self.response_complete or self.disconnected:
@@ -326,9 +340,15 @@ class Relayed:
         return b"X-Olla-Response-Time: %dms\r\n" % self.milliseconds
 
     def _close(self) -> None:
+        if self._looking:
+            self._looking.cancel()
         self.response_complete = True
         self.release_body()
         self.lane.left(self)
         self.lane.settled(self)
         # What points at one another is freed at once only when one of them lets go.
         self.forwarding = None
+
+
+def is_json_type(kind: bytes) -> bool:
+    return kind in (b"application/json", b"text/json") or kind.endswith(b"+json")

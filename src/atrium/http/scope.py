@@ -29,6 +29,11 @@ def header(scope: Scope, name: bytes) -> bytes:
     return b""
 
 
+def joined(scope: Scope, name: bytes) -> bytes:
+    """All values of a header that is a list and may stand more than once."""
+    return b", ".join(value for own, value in headers_of(scope) if own == name)
+
+
 def exchange_of(scope: Scope) -> Exchange:
     exchange = scope.get(EXCHANGE)
     if not isinstance(exchange, Exchange):

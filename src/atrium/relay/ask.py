@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
-from atrium.core.errors import AtriumError, BadResponse, UpstreamTimeout
+from atrium.core.errors import AtriumError, BadResponse, Disconnected, UpstreamTimeout
 from atrium.decisions.pass_headers import ResponseHead
 from atrium.decisions.relayed_path import upstream_path
 from atrium.relay.directory import Endpoint
+from atrium.relay.upstream import Upstream
 
 MOST_BODY = 16 * 1024 * 1024
 
@@ -47,6 +49,17 @@ class Collector:
             self.done.set_exception(error)
 
 
+async def asked(upstream: Upstream, head: bytes, body: bytes) -> Reply:
+    """Raises Disconnected, BadResponse."""
+    collector = Collector()
+    try:
+        upstream.send(collector, head, body, head_only=False)
+        return await collector.done
+    finally:
+        if not collector.done.done() or collector.done.cancelled() or collector.done.exception():
+            upstream.abort()
+
+
 async def ask(
     endpoint: Endpoint, path: str, timeout: float, *, body: bytes | None = None, beside_v1: bool = False
 ) -> Reply:
@@ -63,13 +76,13 @@ async def ask(
     head = b"%b %b HTTP/1.1\r\n%b\r\n" % (b"GET" if body is None else b"POST", target, lines)
     try:
         async with asyncio.timeout(timeout):
-            upstream = endpoint.pool.take() or await endpoint.pool.connect()
-            collector = Collector()
-            try:
-                upstream.send(collector, head, body or b"", head_only=False)
-                return await collector.done
-            finally:
-                if not collector.done.done() or collector.done.cancelled() or collector.done.exception():
-                    upstream.abort()
+            if upstream := endpoint.pool.take(time.monotonic()):
+                try:
+                    return await asked(upstream, head, body or b"")
+                except Disconnected:
+                    # Closed at that very moment, which tells nothing of the endpoint. Only what reads may ask again.
+                    if body is not None:
+                        raise
+            return await asked(await endpoint.pool.connect(), head, body or b"")
     except TimeoutError:
         raise UpstreamTimeout(f"'{endpoint.spec.name}' gave no answer within {timeout:g} s") from None

@@ -32,6 +32,8 @@ class Checked:
     took: float = 0.0
     failures: int = 0
     listed_at: float = 0.0
+    stale: bool = False
+    """The models were changed since they were listed."""
     path: str = ""
     """The probe's path once the default one was found missing."""
 
@@ -90,7 +92,7 @@ class Endpoint:
             for name in foldings(one.name, tagged=spec.kind.speaks_ollama):
                 folded.setdefault(name, one.name)
         self._folded = folded
-        self.checked.listed_at = now
+        self.checked.listed_at, self.checked.stale = now, False
 
     def forget_models(self) -> None:
         self.offered, self._folded = {}, {}
@@ -167,9 +169,10 @@ class Directory:
             self._turns.popitem(last=False)
         return turn
 
-    def known(self, prefix: str, models: Sequence[str]) -> bool:
-        """Whether a qualifying endpoint, up or down, has listed one of these."""
-        return any(one.has(model) for one in self.qualifying(prefix) for model in models)
+    def known(self, prefix: str, models: Sequence[str], target: str = "") -> bool:
+        """Whether a qualifying endpoint, up or down, has listed one of these; `target`: whether that very one has."""
+        asked = (one for one in self.qualifying(prefix) if target in ("", one.spec.name))
+        return any(one.has(model) for one in asked for model in models)
 
     def refused(self, endpoint: Endpoint) -> None:
         """A connection was refused while relaying: that counts as much as a failed check."""

@@ -78,10 +78,11 @@ class Checker:
         checked.failures = 0 if good else checked.failures + 1
         recovered = good and before not in ROUTABLE
         # The list is read before requests that name a model may come.
-        if recovered or (good and time.time() - checked.listed_at >= self._discovery):
+        if recovered or (good and (checked.stale or time.time() - checked.listed_at >= self._discovery)):
             await discover(endpoint)
         endpoint.health = health
-        checked.next_at = time.time() + (wait or next_wait(endpoint.spec, health, checked.failures))
+        # The interval counts from one check's beginning to the next one's.
+        checked.next_at = checked.at - checked.took + (wait or next_wait(endpoint.spec, health, checked.failures))
         forget_old(endpoint, time.time())
         if health is not before:
             fields = {"endpoint": endpoint.spec.name, "before": before.value, "now": health.value}

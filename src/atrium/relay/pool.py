@@ -32,11 +32,12 @@ class Pool:
         self._secured = ssl.create_default_context() if spec.tls else None
         self._closed = False
 
-    def take(self) -> Upstream | None:
-        """An idle connection that is still open, the one used last."""
+    def take(self, now: float) -> Upstream | None:
+        """An idle connection that is still open, the one used last. `now` on the monotonic clock."""
+        oldest = now - self._bounds.keep_alive
         while self._idle:
             upstream = self._idle.pop()
-            if upstream.fresh():
+            if upstream.idle_since >= oldest and upstream.fresh():
                 return upstream
             upstream.abort()
         return None
@@ -52,6 +53,8 @@ class Pool:
                 )
         except TimeoutError:
             raise NotSent(f"'{spec.name}' accepts no connection within {self._bounds.connect:g} s") from None
+        except UnicodeError:
+            raise NotSent(f"'{spec.name}' has no name that can be resolved") from None
         except OSError as error:
             raise NotSent(f"'{spec.name}' cannot be reached: {error.strerror or type(error).__name__}") from None
         return upstream

@@ -37,6 +37,8 @@ class Tally:
 
     requests: int = 0
     ended: int = 0
+    refused: int = 0
+    """Of these, the ones that reached nobody: they took no time worth telling."""
     failures: int = 0
     traffic: int = 0
     total: float = 0.0
@@ -53,7 +55,7 @@ class Tally:
         self.ended += 1
         self.traffic += took.size
         self.total += seconds
-        self.least = seconds if self.ended == 1 or seconds < self.least else self.least
+        self.least = seconds if self.timed == 1 or seconds < self.least else self.least
         if seconds > self.most:
             self.most = seconds
         self.last = took.at
@@ -64,9 +66,21 @@ class Tally:
         else:
             self.in_a_row = 0
 
+    def note_refused(self, at: float) -> None:
+        """A connection was refused."""
+        self.ended += 1
+        self.refused += 1
+        self.failures += 1
+        self.in_a_row += 1
+        self.last = at
+
+    @property
+    def timed(self) -> int:
+        return self.ended - self.refused
+
     @property
     def mean(self) -> float:
-        return self.total / self.ended if self.ended else 0.0
+        return self.total / self.timed if self.timed else 0.0
 
     @property
     def successes(self) -> int:
@@ -83,7 +97,7 @@ class Tally:
 
     def quantile(self, share: float) -> float:
         """Upper end of the bucket that holds this share of all, in seconds."""
-        wanted = self.ended * share
+        wanted = self.timed * share
         seen = 0
         for edge, count in zip((*EDGES, self.most), self.buckets, strict=True):
             seen += count

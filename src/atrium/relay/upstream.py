@@ -227,9 +227,13 @@ class Upstream(asyncio.Protocol):
     def _end(self) -> None:
         sink, self._sink = self._sink, None
         self._state = IDLE
-        if self._close:
-            if self._transport:
-                self._transport.close()
+        transport = self._transport
+        if transport is not None and transport.get_write_buffer_size():
+            # An answer that came before its request was sent whole leaves a connection that nobody can use.
+            transport.abort()
+        elif self._close:
+            if transport:
+                transport.close()
         else:
             self.resume()
             self._idle(self)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from atrium.settings.marks import AtLeast, Doc, Duration, Secret
 
+KeySource = Literal["session_header", "prefix_hash", "auth_header", "ip"]
 Balancer = Literal["priority", "round-robin", "least-connections"]
 
 
@@ -53,7 +54,7 @@ class Proxy:
     connect_timeout: Annotated[Duration, Doc("to connect to an endpoint")] = 5.0
     header_timeout: Annotated[Duration, Doc("until an endpoint's response head")] = 600.0
     idle_timeout: Annotated[Duration, Doc("longest silence of an endpoint in mid answer")] = 600.0
-    keep_alive: Annotated[Duration, Doc("how long an unused connection to an endpoint is kept")] = 15.0
+    keep_alive: Annotated[Duration, Doc("how long an unused connection to an endpoint is kept")] = 4.0
     connections: Annotated[int, Doc("unused connections kept per endpoint"), AtLeast(0)] = 256
     max_response_header: Annotated[int, Doc("bytes of an endpoint's response head"), AtLeast(4096)] = 256 * 1024
     queue: Annotated[int, Doc("requests that may wait for one endpoint's `max_concurrent`"), AtLeast(0)] = 256
@@ -72,7 +73,7 @@ class StickySessions:
     enabled: Annotated[bool, Doc("send a conversation to the endpoint that answered it before")] = False
     idle_ttl_seconds: Annotated[Duration, Doc("how long an unused session is remembered")] = 600.0
     max_sessions: Annotated[int, Doc("sessions that are remembered"), AtLeast(1)] = 10_000
-    key_sources: Annotated[tuple[str, ...], Doc("what tells a session, the first that is there")] = (
+    key_sources: Annotated[tuple[KeySource, ...], Doc("what tells a session, the first that is there")] = (
         "session_header",
         "prefix_hash",
         "auth_header",

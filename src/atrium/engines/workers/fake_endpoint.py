@@ -6,6 +6,7 @@ A request's `X-Fake` header names what goes wrong, or how it is paced: `status=5
 `slow=50ms`, `hang` (no response head), `hang-head` (half of one), `hang-body`, `reset`, `close`, `half` (of a chunk),
 `short` (less than its content-length), `long` (more), `big-head`, `endless`, `garbage`, `redirect`,
 `silent-close` (after the answer), `interim`, `trailers`, `old` (HTTP/1.0). What it was sent comes back under `/echo`.
+`/when?in_flight=1` answers once so many requests are under way, `/when?hung_up=1` once so many connections are closed.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import itertools
 import signal
 import ssl
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 import httptools
 import orjson
@@ -37,6 +40,10 @@ class Request:
 
     def header(self, name: str) -> str:
         return next((value for own, value in self.headers if own == name), "")
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(parse_qsl(self.url.partition(b"?")[2].decode("latin-1")))
 
     @property
     def faults(self) -> dict[str, str]:
@@ -72,17 +79,48 @@ class FakeEndpoint:
         self.asked = 0
         self.in_flight = 0
         self.cancelled = 0
+        self.hung_up = 0
+        self.changed = asyncio.Condition()
+        """Told whenever a request comes or goes, or a connection was closed."""
+
+    async def when(self, wanted: dict[str, str]) -> None:
+        """Waits until a count is what it is wanted to be."""
+
+        def so() -> bool:
+            told = {"hung_up": self.hung_up, "in_flight": self.in_flight - 1}
+            return all(told[name] == int(count) for name, count in wanted.items())
+
+        async with self.changed:
+            await self.changed.wait_for(so)
+
+    async def tell(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def hang_up(self, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        self.hung_up += 1
+        await self.tell()
+
+    def change(self, path: str, model: str) -> None:
+        self.models = [name for name in self.models if name != model]
+        self.models += [model] if path == "/api/pull" else []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, request after request."""
         try:
             while (request := await read_request(reader)) is not None:
                 self.in_flight += 1
+                await self.tell()
                 try:
-                    goes_on = await Answering(self, request, writer).run()
+                    goes_on = await Answering(self, request, reader, writer).run()
                 finally:
                     self.in_flight -= 1
+                    await self.tell()
                 if not goes_on:
+                    await self.hang_up(writer)
                     return
         except (ConnectionError, httptools.HttpParserError):
             self.cancelled += 1
@@ -101,9 +139,12 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
 
 
 class Answering:
-    def __init__(self, endpoint: FakeEndpoint, request: Request, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, endpoint: FakeEndpoint, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.endpoint = endpoint
         self.request = request
+        self.reader = reader
         self.writer = writer
         self.faults = request.faults
 
@@ -125,15 +166,24 @@ class Answering:
         elif path.endswith("/models"):
             data = [{"id": n, "object": "model", "created": CREATED, "owned_by": "fake"} for n in self.endpoint.models]
             await self.send(orjson.dumps({"object": "list", "data": data}))
-        elif path == "/counts":
+        elif path in ("/counts", "/when"):
+            await self.endpoint.when(self.request.query if path == "/when" else {})
             told = {"asked": self.endpoint.asked, "in_flight": self.endpoint.in_flight - 1}
+            told |= {"hung_up": self.endpoint.hung_up}
             await self.send(orjson.dumps(told | {"cancelled": self.endpoint.cancelled}))
+        elif path in ("/api/pull", "/api/delete"):
+            self.endpoint.change(path, self.model)
+            await self.send(b'{"status":"success"}')
         elif path == "/echo" or self.request.method in ("PUT", "DELETE", "PATCH"):
             await self.send(orjson.dumps(self.told()))
         else:
             self.endpoint.asked += 1
             await self.answer(path)
         return "silent-close" not in self.faults
+
+    @property
+    def model(self) -> str:
+        return str(orjson.loads(self.request.body).get("model", "")) if self.request.body[:1] == b"{" else ""
 
     def tag(self, name: str) -> dict[str, Any]:
         details = {"format": "gguf", "family": "fake", "parameter_size": "1B", "quantization_level": "Q4_0"}
@@ -210,16 +260,17 @@ class Answering:
     # What can go wrong.
 
     async def hang(self) -> None:
-        await asyncio.Event().wait()
+        """Until the other side has closed."""
+        await self.reader.read()
 
     async def hang_head(self) -> None:
         self.writer.write(b"HTTP/1.1 200 OK\r\ncontent-ty")
-        await asyncio.Event().wait()
+        await self.hang()
 
     async def hang_body(self) -> None:
         self.head(200, "transfer-encoding: chunked\r\n")
         self.chunk(b"data: one\n\n")
-        await asyncio.Event().wait()
+        await self.hang()
 
     async def reset(self) -> None:
         self.writer.transport.abort()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from atrium.core.errors import Forbidden, TooLarge
+from atrium.core.errors import Forbidden, NotOffered, TooLarge
 from atrium.http.admission import Admission
-from atrium.http.edge import read_lines
+from atrium.http.edge import Headers, read_lines
 from atrium.http.limits import Limiter, Violations
-from atrium.http.scope import exchange_of, header, headers_of, is_admitted, is_control, peer_of
+from atrium.http.scope import exchange_of, header, headers_of, is_admitted, is_control, joined, peer_of
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
 
@@ -21,6 +21,13 @@ def host_name(host: bytes) -> str:
     return text.rsplit(":", 1)[0] if text.count(":") == 1 else text
 
 
+def refuse_upgrade(headers: Headers) -> None:
+    """Raises NotOffered for WebSocket. Any other upgrade is an offer that may be passed over, and is."""
+    found = {name: value.lower() for name, value in headers if name in (b"upgrade", b"connection")}
+    if b"websocket" in found.get(b"upgrade", b"") and b"upgrade" in found.get(b"connection", b""):
+        raise NotOffered("WebSocket is not offered here", hint="Send a plain HTTP request")
+
+
 class HostCheck:
     """A server on loopback answers only to loopback's names, or any web page could reach it under one of its own."""
 
@@ -31,6 +38,7 @@ class HostCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_control(scope):
             self.check(header(scope, b"host"))
+            refuse_upgrade(headers_of(scope))
         await self.app(scope, receive, send)
 
     def check(self, host: bytes) -> None:
@@ -55,7 +63,7 @@ class RateCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_control(scope):
             exchange = exchange_of(scope)
-            exchange.address = self._limiter.address(peer_of(scope), header(scope, b"x-forwarded-for"))
+            exchange.address = self._limiter.address(peer_of(scope), joined(scope, b"x-forwarded-for"))
             if not is_admitted(scope):
                 exchange.limits = read_lines(self._limiter.admit(exchange.path, exchange.address))
         await self.app(scope, receive, send)
@@ -75,7 +83,11 @@ class SizeCheck:
             if length.isdigit() and int(length[:20]) > self._most:
                 self._violations.size += 1
                 raise TooLarge(f"The body has {length[:20].decode()} bytes; at most {self._most} are taken")
-        await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, send)
+        except TooLarge:
+            self._violations.size += 1
+            raise
 
 
 class Identity:

@@ -38,6 +38,7 @@ def router(lane: Lane) -> APIRouter:
     routes = APIRouter(tags=["gateway"])
     get = ["GET", "HEAD"]
     routes.add_api_route("/olla/models", pages.models, methods=get)
+    routes.add_api_route("/olla/models/", pages.models, methods=get, include_in_schema=False)
     routes.add_api_route("/olla/models/{name:path}", pages.model, methods=get)
     for prefix in (*PREFIXES, EVERY):
         root = f"/olla/{prefix}"
@@ -88,7 +89,7 @@ class Pages:
             canonical = canonical_of(prefix)
             models = tuple(model for model in self._unified(canonical) if model.routable)
             if not models and not self._anybody(canonical):
-                raise NoEndpoint(f"No {prefix} endpoint is up", retry_after=1)
+                raise NoEndpoint(f"No {prefix} endpoint is up", retry_after=self.lane.retry(canonical))
             return told(listing(models, form))
 
         return page
@@ -104,7 +105,7 @@ class Pages:
         """Running models of all Ollama endpoints."""
         endpoints = [one for one in self.lane.directory.qualifying("ollama") if one.routable]
         if not endpoints:
-            raise NoEndpoint("No ollama endpoint is up", retry_after=1)
+            raise NoEndpoint("No ollama endpoint is up", retry_after=self.lane.retry("ollama"))
         found = await asyncio.gather(*(running_on(endpoint) for endpoint in endpoints))
         models: dict[str, Any] = {}
         for entries in found:
@@ -124,7 +125,8 @@ class Pages:
             if low in names or f"{low}:latest" in names or name in model.aliases:
                 if model.routable:
                     return model
-                raise ModelUnavailable(f"Model '{name[:200]}' is only on endpoints that are down now", retry_after=1)
+                only = f"Model '{name[:200]}' is only on endpoints that are down now"
+                raise ModelUnavailable(only, retry_after=self.lane.retry(prefix))
         raise ModelNotFound(f"Model '{name[:200]}' is not served by any endpoint", hint="GET /olla/models lists them")
 
     def _unified(self, prefix: str) -> tuple[Unified, ...]:

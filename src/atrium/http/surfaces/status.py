@@ -29,6 +29,7 @@ VOLATILE = frozenset(
     {
         *("timestamp", "last_check", "next_check", "health_check", "last_model_sync", "uptime", "last_seen"),
         *("last_requested", "last_used", "health_check_at", "next_check_at", "response_time"),
+        *("last_updated", "last_model_sync_at", "last_seen_at"),
     }
 )
 """What changes by itself, and does not make a document another one."""

@@ -21,7 +21,7 @@ def in_order(endpoints: tuple[Endpoint, ...]) -> list[Endpoint]:
 
 
 def latencies(tally: Tally) -> Json:
-    if not tally.ended:
+    if not tally.timed:
         return {"min_latency_ms": 0, "max_latency_ms": 0}
     return {
         "min_latency_ms": words.milliseconds(tally.least),
@@ -64,7 +64,7 @@ def short(endpoint: Endpoint, now: float) -> Json:
     models = {"last_updated": words.stamp(checked.listed_at), "count": len(endpoint.offered)}
     return {
         **common(endpoint),
-        "avg_latency": words.span(endpoint.tally.mean) if endpoint.tally.ended else "N/A",
+        "avg_latency": words.span(endpoint.tally.mean) if endpoint.tally.timed else "N/A",
         "traffic": words.size(endpoint.tally.traffic),
         "connections": endpoint.in_flight,
         "requests": endpoint.tally.requests,
