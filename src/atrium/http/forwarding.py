@@ -20,7 +20,7 @@ from atrium.decisions.pass_headers import ResponseHead
 from atrium.dialects.peek import Call, renamed
 from atrium.dialects.usage_tail import usage_of
 from atrium.http.lane import REFRESH_TIMEOUT, Lane
-from atrium.http.lines import Relaying, onward_head, relayed_lines
+from atrium.http.lines import Relaying, length_line, onward_head, relayed_lines
 from atrium.http.parties import Client
 from atrium.http.sticky import Pin, Telling, stick
 from atrium.http.upstream_error import UpstreamError
@@ -194,13 +194,17 @@ class Forwarding:
         self._send(endpoint, upstream)
 
     def _send(self, endpoint: Endpoint, upstream: Upstream) -> None:
-        body = self._as_sent(endpoint)
+        upload = self.request.upload
+        body = b"" if upload is not None else self._as_sent(endpoint)
         found = endpoint.has(self.ran.casefold()) if self.model else True
         self._tell_routing(b"routed" if found else b"fallback", b"model_found" if found else b"model_not_found")
         self._upstream = upstream
         self._heard = time.monotonic()
-        head = onward_head(self.request, endpoint, len(body), trusted=self.lane.trusts(self.asked.peer))
+        framing = upload.framing if upload is not None else length_line(self.asked.method, len(body))
+        head = onward_head(self.request, endpoint, framing, trusted=self.lane.trusts(self.asked.peer))
         upstream.send(self, head, body, head_only=self.asked.method == b"HEAD")
+        if upload is not None:
+            self.request.pour(upstream)
         if self._paused:
             upstream.pause()
 
@@ -220,7 +224,7 @@ class Forwarding:
         self._heard = time.monotonic()
         if endpoint is None:
             return
-        if head.status in self.lane.proxy.retry_status and self._ranked:
+        if head.status in self.lane.proxy.retry_status and self._ranked and self.request.upload is None:
             self.drop(outcome_of(head.status), f"it answered {head.status}")
             self.guarded(self._try_next)
             return
@@ -283,7 +287,8 @@ class Forwarding:
         if self._upstream is None:
             return
         proxy = self.lane.proxy
-        silent = now - self._heard
+        upload = self.request.upload
+        silent = now - (self._heard if upload is None else max(self._heard, upload.moved))
         if not self._answered and silent > proxy.header_timeout:
             self.drop(Outcome.FAILURE, "it gave no response head in time")
             self.request.refuse(UpstreamTimeout(f"The endpoint gave no answer within {proxy.header_timeout:g} s"))

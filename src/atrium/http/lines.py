@@ -24,6 +24,8 @@ from atrium.http.parties import Client, Way
 from atrium.relay.directory import Endpoint
 from atrium.settings.tree import Cors
 
+BARE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE"})
+"""Methods that need not say that they have no body."""
 SAFE = "!#$&'()*+,-./:;<=>?@[]^_`{|}~ "
 
 
@@ -32,7 +34,12 @@ def plain(text: str) -> bytes:
     return (text if text.isascii() and text.isprintable() else quote(text, safe=SAFE)).encode("ascii")
 
 
-def onward_head(request: Client, endpoint: Endpoint, length: int, *, trusted: bool) -> bytes:
+def length_line(method: bytes, length: int) -> bytes:
+    """How an endpoint is told where the body ends."""
+    return b"content-length: %d\r\n" % length if length or method not in BARE else b""
+
+
+def onward_head(request: Client, endpoint: Endpoint, framing: bytes, *, trusted: bool) -> bytes:
     """The request head that an endpoint gets."""
     asked = request.asked
     target = upstream_path(endpoint.spec.base, asked.rest)
@@ -55,8 +62,7 @@ def onward_head(request: Client, endpoint: Endpoint, length: int, *, trusted: bo
             b"%b, 1.1 atrium" % via if via else b"1.1 atrium",
         )
     )
-    if length or asked.method not in (b"GET", b"HEAD", b"OPTIONS", b"DELETE"):
-        lines.append(b"content-length: %d\r\n" % length)
+    lines.append(framing)
     return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (asked.method, target, endpoint.fixed_lines, b"".join(lines))
 
 

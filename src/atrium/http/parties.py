@@ -11,7 +11,9 @@ from atrium.decisions.choose_endpoint import Choice
 from atrium.http.asked import Asked
 from atrium.http.edge import Exchange
 from atrium.http.framing import AnswerWriter
+from atrium.http.uploading import Upload
 from atrium.relay.directory import Endpoint
+from atrium.relay.upstream import Upstream
 
 
 class Way(Protocol):
@@ -41,6 +43,7 @@ class Client(Protocol):
     status: int
     broken: str
     writer: AnswerWriter | None
+    upload: Upload | None
 
     @property
     def body(self) -> bytes: ...
@@ -50,6 +53,7 @@ class Client(Protocol):
     def way(self) -> Way | None: ...
 
     def record(self) -> Exchange: ...
+    def pour(self, upstream: Upstream) -> None: ...
     def release_body(self) -> None: ...
     def open(self, status: int, lines: bytes, length: int | None) -> None: ...
     def finish(self) -> None: ...

@@ -191,6 +191,12 @@ class Door(HttpToolsProtocol):
             self._lingering = self.loop.call_later(DISCARD_PATIENCE, self.transport.close)
         self.on_response_complete()
 
+    def hold(self) -> None:
+        self.flow.pause_reading()
+
+    def go_on(self) -> None:
+        self.flow.resume_reading()
+
     def hand_over(self, relayed: Relayed, body: bytes) -> None:
         """To the application, as if it had come there at once."""
         asked = relayed.asked

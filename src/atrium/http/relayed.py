@@ -26,6 +26,17 @@ from atrium.http.framing import AnswerWriter
 from atrium.http.lane import Lane
 from atrium.http.lines import local_answer
 from atrium.http.middleware.doors import refuse_upgrade
+from atrium.http.uploading import (
+    FORM,
+    MOST_WAITING,
+    NEAR,
+    UNSAID,
+    Upload,
+    has_left,
+    is_json_type,
+    passes_through,
+)
+from atrium.relay.upstream import Upstream
 
 
 class NobodyWaits:
@@ -36,17 +47,19 @@ class NobodyWaits:
 
 
 NOBODY_WAITS = NobodyWaits()
-NEAR = 64 * 1024
-"""Bytes."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-UNSAID = frozenset({b"", b"text/plain", b"application/x-www-form-urlencoded"})
-"""What clients such as curl call a JSON body when nobody told them its type."""
 
 
 class Connection(Protocol):
     """The client's connection."""
 
     transport: asyncio.Transport
+
+    def hold(self) -> None:
+        """Read no more of the client until `go_on`."""
+        ...
+
+    def go_on(self) -> None: ...
 
     def answered(self, relayed: Relayed) -> None:
         """The answer is complete: the next request may have its turn."""
@@ -78,6 +91,8 @@ class Relayed:
         self.broken = ""
         self.writer: AnswerWriter | None = None
         self.forwarding: Forwarding | None = None
+        self.upload: Upload | None = None
+        """A body that goes on as it comes."""
         self._expects = expects
         self._turn = False
         self._failure: AtriumError | None = None
@@ -95,6 +110,8 @@ class Relayed:
         self.lane.gateway.metrics.begun()
         try:
             self._admit()
+            if passes_through(self.asked):
+                self.upload = Upload(self.asked, self.connection.hold, self.connection.go_on)
         except AtriumError as error:
             self._failure = error
 
@@ -107,6 +124,8 @@ class Relayed:
         if self._size > limits.max_body:
             self.release_body()
             self._fail(self._too_large(self._size))
+        elif self.upload is not None and self.upload.begun:
+            self.upload.pass_on(data)
         elif self.lane.buffered + len(data) > limits.buffered_bytes:
             self.release_body()
             self._fail(Unavailable("Too many large requests are being taken", hint="Try again", retry_after=1))
@@ -114,9 +133,13 @@ class Relayed:
             self._pieces.append(data)
             self._held += len(data)
             self.lane.buffered += len(data)
+            if self.upload is not None and self._held > MOST_WAITING:
+                self.upload.hold()
 
     def end_body(self) -> None:
         self.more_body = False
+        if self.upload is not None:
+            self.upload.end()
         self._proceed()
 
     def start(self) -> None:
@@ -130,7 +153,7 @@ class Relayed:
     def turn_away(self, error: AtriumError) -> None:
         """What came behind the head is not HTTP."""
         if self._turn:
-            self.refuse(error)
+            self._stop(error)
 
     def gone(self) -> None:
         """The client has left: counted neither for nor against the endpoint."""
@@ -145,8 +168,13 @@ class Relayed:
     def look(self, now: float) -> None:
         """Called about once a second: who is silent for too long?"""
         patience = self.lane.settings.limits.body_timeout
+        if self.upload is not None and self.upload.held:
+            if has_left(self.connection.transport):
+                self.connection.transport.abort()
+                return
+            self._heard = now
         if self.more_body and self._turn and not self.response_complete and now - self._heard > patience:
-            self.refuse(self._failure or RequestTimeout(f"The body stopped coming for {patience:g} s"))
+            self._stop(self._failure or RequestTimeout(f"The body stopped coming for {patience:g} s"))
         elif self.forwarding is not None:
             self.forwarding.look(now)
 
@@ -192,14 +220,14 @@ class Relayed:
         if self._failure is not None:
             if not (self.more_body and self._body_is_near):
                 self.refuse(self._failure)
-        elif self.caller is not None and not self.more_body:
+        elif self.caller is not None and (self.upload is not None or not self.more_body):
             try:
                 self._forward()
             except Exception as fault:  # noqa: BLE001 - a request's root: its caller is told something
                 self.failed(fault)
 
     def _forward(self) -> None:
-        call = self._peek()
+        call = Call() if self.upload is not None else self._peek()
         self.forwarding = Forwarding(self.lane, self, call)
         wanted = self.lane.wanted(self.asked, call.model)
         if self.asked.rest in TARGETED:
@@ -215,7 +243,7 @@ class Relayed:
         named = self.asked.rest in NAMED
         if named or is_json_type(kind) or (kind in UNSAID and self.body[:64].lstrip()[:1] == b"{"):
             return peek_json(self.body, management=named)
-        if kind == b"multipart/form-data":
+        if kind == FORM:
             return peek_form(self.body, self.asked.header(b"content-type"))
         return Call()
 
@@ -224,6 +252,14 @@ class Relayed:
         if len(self._pieces) > 1:
             self._pieces = [b"".join(self._pieces)]
         return self._pieces[0] if self._pieces else b""
+
+    def pour(self, upstream: Upstream) -> None:
+        """The body, from here on as it comes."""
+        if self.upload is not None:
+            upstream.feed_from(self.upload)
+            self.upload.begin(upstream, self._pieces, whole=not self.more_body)
+            self.release_body()
+            self.upload.catch_up(upstream)
 
     def release_body(self) -> None:
         """It is not needed any more."""
@@ -250,7 +286,16 @@ class Relayed:
     def _fail(self, error: AtriumError) -> None:
         self._failure = error
         if self._turn and not (self.more_body and self._body_is_near):
+            self._stop(error)
+
+    def _stop(self, error: AtriumError) -> None:
+        """Refuse, unless an answer has begun: then it breaks off."""
+        if self.forwarding is not None:
+            self.forwarding.drop(Outcome.NEITHER, error.message)
+        if self.writer is None:
             self.refuse(error)
+        elif not self.response_complete:
+            self.break_off(error.message)
 
     @property
     def _body_is_near(self) -> bool:
@@ -288,7 +333,8 @@ class Relayed:
         return record
 
     def open(self, status: int, lines: bytes, length: int | None) -> None:
-        """The head of a relayed answer."""
+        """The head of a relayed answer. One that comes before its request is whole ends the connection."""
+        self.keep_alive = self.keep_alive and not self.more_body
         self.writer = self._writer()
         self.writer.head(status, lines, length, self._trailer if self.asked.olla else None)
 
@@ -348,7 +394,3 @@ class Relayed:
         self.lane.settled(self)
         # What points at one another is freed at once only when one of them lets go.
         self.forwarding = None
-
-
-def is_json_type(kind: bytes) -> bool:
-    return kind in (b"application/json", b"text/json") or kind.endswith(b"+json")

@@ -7,8 +7,10 @@ Called back by the event loop without a task of its own, since a task per reques
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, cast
 
 from atrium.core.errors import AtriumError, BadResponse, Disconnected
@@ -17,6 +19,7 @@ from atrium.decisions.pass_headers import BadHead, HeadReader, ResponseHead
 BODILESS = frozenset({204, 304})
 LONGEST_SIZE_LINE = 1024
 MOST_TRAILER = 16 * 1024
+LAST_WORDS = 64 * 1024
 IDLE, HEAD, LENGTH, CHUNKED, UNTIL_CLOSE = range(5)
 
 
@@ -29,6 +32,16 @@ class Sink(Protocol):
     def on_broken(self, error: AtriumError) -> None: ...
 
 
+class Feeder(Protocol):
+    """Who sends a request's body piece by piece."""
+
+    def hold(self) -> None:
+        """The endpoint takes no more until `go_on`."""
+        ...
+
+    def go_on(self) -> None: ...
+
+
 class Upstream(asyncio.Protocol):
     def __init__(self, heads: HeadReader, most_head: int, idle: Callable[[Upstream], None]) -> None:
         self._heads = heads
@@ -38,6 +51,8 @@ class Upstream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._poll = select.poll()
         self._sink: Sink | None = None
+        self._feeder: Feeder | None = None
+        """While a request's body is still to come."""
         self._state = IDLE
         self._buffer = b""
         self._left = 0
@@ -47,6 +62,7 @@ class Upstream(asyncio.Protocol):
         self._head_only = False
         self._close = False
         self._paused = False
+        self._full = False
         self.idle_since = 0.0
 
     # What the event loop calls.
@@ -77,6 +93,8 @@ class Upstream(asyncio.Protocol):
             self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._sink is not None and exc is not None:
+            self._hear_last_words()
         if self._sink is not None:
             if self._state == UNTIL_CLOSE and exc is None:
                 self._end()
@@ -85,6 +103,26 @@ class Upstream(asyncio.Protocol):
             else:
                 self._break(Disconnected("The endpoint broke off in mid answer"))
         self._transport = None
+
+    def pause_writing(self) -> None:
+        self._full = True
+        if self._feeder is not None:
+            self._feeder.hold()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._feeder is not None:
+            self._feeder.go_on()
+
+    def _hear_last_words(self) -> None:
+        """An endpoint may answer and close before it has read the request; then writing fails, and its answer waits."""
+        transport, self._close = self._transport, True
+        if transport is None or transport.get_extra_info("sslcontext") is not None:
+            return
+        descriptor = transport.get_extra_info("socket").fileno()
+        with suppress(OSError):
+            while self._sink is not None and (data := os.read(descriptor, LAST_WORDS)):
+                self.data_received(data)
 
     # What the asker calls.
 
@@ -102,6 +140,23 @@ class Upstream(asyncio.Protocol):
         self._head_only = head_only
         self._transport.write(head + body if body else head)
 
+    def feed_from(self, feeder: Feeder) -> None:
+        """The body of what was sent comes piece by piece."""
+        self._feeder = feeder
+
+    @property
+    def is_full(self) -> bool:
+        return self._full
+
+    def feed(self, data: bytes, *, last: bool = False) -> None:
+        """A piece of the body. What comes after the answer's end is for nobody."""
+        if self._feeder is None or self._transport is None:
+            return
+        if data:
+            self._transport.write(data)
+        if last:
+            self._feeder = None
+
     def pause(self) -> None:
         if self._transport and not self._paused and not self._transport.is_closing():
             self._paused = True
@@ -114,7 +169,7 @@ class Upstream(asyncio.Protocol):
 
     def abort(self) -> None:
         """Give up at once; the sink hears nothing more."""
-        self._sink = None
+        self._sink = self._feeder = None
         if self._transport:
             self._transport.abort()
 
@@ -228,7 +283,8 @@ class Upstream(asyncio.Protocol):
         sink, self._sink = self._sink, None
         self._state = IDLE
         transport = self._transport
-        if transport is not None and transport.get_write_buffer_size():
+        early, self._feeder = self._feeder is not None, None
+        if transport is not None and (early or transport.get_write_buffer_size()):
             # An answer that came before its request was sent whole leaves a connection that nobody can use.
             transport.abort()
         elif self._close:
@@ -242,6 +298,7 @@ class Upstream(asyncio.Protocol):
 
     def _break(self, error: AtriumError) -> None:
         sink, self._sink = self._sink, None
+        self._feeder = None
         if self._transport:
             self._transport.abort()
         if sink:

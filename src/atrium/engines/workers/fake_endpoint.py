@@ -4,15 +4,17 @@
 
 A request's `X-Fake` header names what goes wrong, or how it is paced: `status=503`, `pace=20ms`, `chunks=50`,
 `slow=50ms`, `hang` (no response head), `hang-head` (half of one), `hang-body`, `reset`, `close`, `half` (of a chunk),
-`short` (less than its content-length), `long` (more), `big-head`, `endless`, `garbage`, `redirect`,
-`silent-close` (after the answer), `interim`, `trailers`, `old` (HTTP/1.0). What it was sent comes back under `/echo`.
-`/when?in_flight=1` answers once so many requests are under way, `/when?hung_up=1` once so many connections are closed.
+`short` (less than its content-length), `long` (more), `big-head`, `endless`, `garbage`, `redirect`, `early` (an answer
+before the request is here), `deaf` (reads no body until `/hear` is asked), `silent-close` (after the answer),
+`interim`, `trailers`, `old` (HTTP/1.0). What it was sent comes back under `/echo`. `/when?in_flight=1` answers once so
+many requests are under way, `/when?hung_up=1` and `/when?received=1` once so many connections or bytes were.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import itertools
 import signal
 import ssl
@@ -25,9 +27,10 @@ from urllib.parse import parse_qsl
 import httptools
 import orjson
 
+from atrium.engines.workers.fake_answers import CREATED, completion, delta, last_line, ollama_line
+
 MOST_REQUEST = 256 * 1024 * 1024
 ENDLESS = b"x" * 16384
-CREATED = 1767225600
 
 
 @dataclass(slots=True)
@@ -35,7 +38,8 @@ class Request:
     method: str = ""
     url: bytes = b""
     headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    body: bytes = b""
+    body: bytearray = field(default_factory=bytearray)
+    begun: bool = False
     whole: bool = False
 
     def header(self, name: str) -> str:
@@ -54,7 +58,8 @@ class Request:
 class Reader:
     """httptools' callbacks, for one request after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, endpoint: FakeEndpoint) -> None:
+        self.endpoint = endpoint
         self.request = Request()
         self.parser = httptools.HttpRequestParser(self)
 
@@ -64,11 +69,15 @@ class Reader:
     def on_header(self, name: bytes, value: bytes) -> None:
         self.request.headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
 
+    def on_headers_complete(self) -> None:
+        self.request.method = self.parser.get_method().decode()
+        self.request.begun = True
+
     def on_body(self, body: bytes) -> None:
         self.request.body += body
+        self.endpoint.received += len(body)
 
     def on_message_complete(self) -> None:
-        self.request.method = self.parser.get_method().decode()
         self.request.whole = True
 
 
@@ -80,6 +89,10 @@ class FakeEndpoint:
         self.in_flight = 0
         self.cancelled = 0
         self.hung_up = 0
+        self.received = 0
+        """Bytes of bodies."""
+        self.hearing = asyncio.Event()
+        """Who is deaf hears again."""
         self.changed = asyncio.Condition()
         """Told whenever a request comes or goes, or a connection was closed."""
 
@@ -87,15 +100,44 @@ class FakeEndpoint:
         """Waits until a count is what it is wanted to be."""
 
         def so() -> bool:
-            told = {"hung_up": self.hung_up, "in_flight": self.in_flight - 1}
-            return all(told[name] == int(count) for name, count in wanted.items())
+            if "in_flight" in wanted and self.in_flight - 1 != int(wanted["in_flight"]):
+                return False
+            grown = {"hung_up": self.hung_up, "received": self.received}
+            return all(grown[name] >= int(wanted[name]) for name in grown if name in wanted)
 
         async with self.changed:
             await self.changed.wait_for(so)
 
+    async def controlled(self, path: str, query: dict[str, str]) -> dict[str, int]:
+        """What tests steer by; it never misbehaves."""
+        if path == "/hear":
+            self.hearing.set()
+        if path == "/when":
+            await self.when(query)
+        told = {"asked": self.asked, "in_flight": self.in_flight - 1, "cancelled": self.cancelled}
+        return told | {"hung_up": self.hung_up, "received": self.received}
+
     async def tell(self) -> None:
         async with self.changed:
             self.changed.notify_all()
+
+    async def next_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request | None:
+        """None at the connection's end."""
+        parsing = Reader(self)
+        request = parsing.request
+        while not request.whole:
+            data = await reader.read(65536)
+            if not data:
+                return None
+            parsing.parser.feed_data(data)
+            await self.tell()
+            if request.begun and "early" in request.faults:
+                break
+            if request.begun and "deaf" in request.faults:
+                writer.transport.pause_reading()  # type: ignore[attr-defined]
+                await self.hearing.wait()
+                writer.transport.resume_reading()  # type: ignore[attr-defined]
+        return request
 
     async def hang_up(self, writer: asyncio.StreamWriter) -> None:
         writer.close()
@@ -105,13 +147,15 @@ class FakeEndpoint:
         await self.tell()
 
     def change(self, path: str, model: str) -> None:
+        if "/blobs/" in path:
+            return
         self.models = [name for name in self.models if name != model]
         self.models += [model] if path == "/api/pull" else []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, request after request."""
         try:
-            while (request := await read_request(reader)) is not None:
+            while (request := await self.next_request(reader, writer)) is not None:
                 self.in_flight += 1
                 await self.tell()
                 try:
@@ -126,16 +170,6 @@ class FakeEndpoint:
             self.cancelled += 1
         finally:
             writer.close()
-
-
-async def read_request(reader: asyncio.StreamReader) -> Request | None:
-    parsing = Reader()
-    while not parsing.request.whole:
-        data = await reader.read(65536)
-        if not data:
-            return None
-        parsing.parser.feed_data(data)
-    return parsing.request
 
 
 class Answering:
@@ -166,14 +200,11 @@ class Answering:
         elif path.endswith("/models"):
             data = [{"id": n, "object": "model", "created": CREATED, "owned_by": "fake"} for n in self.endpoint.models]
             await self.send(orjson.dumps({"object": "list", "data": data}))
-        elif path in ("/counts", "/when"):
-            await self.endpoint.when(self.request.query if path == "/when" else {})
-            told = {"asked": self.endpoint.asked, "in_flight": self.endpoint.in_flight - 1}
-            told |= {"hung_up": self.endpoint.hung_up}
-            await self.send(orjson.dumps(told | {"cancelled": self.endpoint.cancelled}))
-        elif path in ("/api/pull", "/api/delete"):
+        elif path in ("/counts", "/when", "/hear"):
+            await self.send(orjson.dumps(await self.endpoint.controlled(path, self.request.query)))
+        elif path.startswith(("/api/blobs/", "/api/pull", "/api/delete")):
             self.endpoint.change(path, self.model)
-            await self.send(b'{"status":"success"}')
+            await self.send(orjson.dumps({"status": "success", **self.weighed()}), status=200)
         elif path == "/echo" or self.request.method in ("PUT", "DELETE", "PATCH"):
             await self.send(orjson.dumps(self.told()))
         else:
@@ -183,7 +214,7 @@ class Answering:
 
     @property
     def model(self) -> str:
-        return str(orjson.loads(self.request.body).get("model", "")) if self.request.body[:1] == b"{" else ""
+        return str(orjson.loads(self.request.body).get("model", "")) if self.request.body.startswith(b"{") else ""
 
     def tag(self, name: str) -> dict[str, Any]:
         details = {"format": "gguf", "family": "fake", "parameter_size": "1B", "quantization_level": "Q4_0"}
@@ -197,6 +228,10 @@ class Answering:
             "details": details,
         }
 
+    def weighed(self) -> dict[str, Any]:
+        body = self.request.body
+        return {"sha256": hashlib.sha256(body).hexdigest(), "length": len(body), "headers": self.request.headers}
+
     def told(self) -> dict[str, Any]:
         body = self.request.body.decode("utf-8", "replace")
         url = self.request.url.decode("latin-1")
@@ -204,7 +239,7 @@ class Answering:
 
     async def answer(self, path: str) -> None:
         asked: dict[str, Any] = {}
-        if self.request.body[:1] == b"{":
+        if self.request.body.startswith(b"{"):
             asked = orjson.loads(self.request.body)
         ollama = path.startswith("/api/")
         words = [f"word{i} " for i in range(int(self.faults.get("chunks", "5")))]
@@ -258,6 +293,12 @@ class Answering:
         self.writer.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     # What can go wrong.
+
+    async def early(self) -> None:
+        """Before the request is here."""
+        self.head(413, "content-length: 9\r\nconnection: close\r\n")
+        self.writer.write(b"too large")
+        await self.writer.drain()
 
     async def hang(self) -> None:
         """Until the other side has closed."""
@@ -315,6 +356,7 @@ class Answering:
 
 
 BREAKS = {
+    "early": Answering.early,
     "hang": Answering.hang,
     "hang-head": Answering.hang_head,
     "hang-body": Answering.hang_body,
@@ -329,29 +371,6 @@ BREAKS = {
     "redirect": Answering.redirect,
 }
 NUMBERS = itertools.count(1)
-
-
-def completion(model: str, text: str, tokens: int) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    usage = {"prompt_tokens": 3, "completion_tokens": tokens, "total_tokens": 3 + tokens}
-    shown = {"id": "chatcmpl-fake", "object": "chat.completion", "created": CREATED, "model": model}
-    return {**shown, "choices": [choice], "usage": usage}
-
-
-def delta(model: str, word: str) -> dict[str, Any]:
-    choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
-    shown = {"id": "chatcmpl-fake", "object": "chat.completion.chunk", "created": CREATED, "model": model}
-    return {**shown, "choices": [choice]}
-
-
-def ollama_line(model: str, word: str) -> dict[str, Any]:
-    message = {"role": "assistant", "content": word}
-    return {"model": model, "created_at": "2026-01-01T00:00:00Z", "message": message, "done": False}
-
-
-def last_line(model: str, text: str, tokens: int) -> dict[str, Any]:
-    return {**ollama_line(model, text), "done": True, "prompt_eval_count": 3, "eval_count": tokens}
 
 
 async def main() -> None:
