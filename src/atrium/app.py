@@ -27,6 +27,7 @@ from atrium.gallery.installer import Installer
 from atrium.gallery.library import Library
 from atrium.http.front import Front
 from atrium.http.listen import bind, listen
+from atrium.http.reload import Source
 from atrium.http.server import Sight, build_front
 from atrium.relay.deadlines import Deadlines
 from atrium.relay.directory import Directory
@@ -55,6 +56,7 @@ from atrium.services.store_documents import StoreDocuments
 from atrium.services.stores import Cutting, Stores
 from atrium.services.tokenize import Tokenize
 from atrium.settings.endpoints import read_endpoints, read_given
+from atrium.settings.load import load
 from atrium.settings.tree import Loaded, Settings
 from atrium.storage.endpoints import EndpointFile
 from atrium.storage.folder import DataFolder
@@ -135,7 +137,7 @@ async def opened(loaded: Loaded, environment: Environment, *, tell: Tell | None 
         kept = Kept(settings.auth.sessions_per_user, settings.auth.audit_rows)
         storage = await open_storage(settings.database.url, folder.database, pepper, kept)
         try:
-            async with built(settings, folder, storage, pepper, said) as atrium:
+            async with built(loaded, folder, storage, pepper, said) as atrium:
                 await atrium.services.people.ensure_admin(environment.admin_password)
                 yield atrium
         finally:
@@ -144,8 +146,9 @@ async def opened(loaded: Loaded, environment: Environment, *, tell: Tell | None 
 
 @asynccontextmanager
 async def built(
-    settings: Settings, folder: DataFolder, storage: Storage, pepper: bytes, tell: Tell
+    loaded: Loaded, folder: DataFolder, storage: Storage, pepper: bytes, tell: Tell
 ) -> AsyncGenerator[Atrium]:
+    settings = loaded.settings
     library = build_library(settings, folder, tell)
     check_key = CheckKey(storage.keys, storage.sessions, pepper)
     directory = build_directory(settings)
@@ -181,7 +184,7 @@ async def built(
         sight = Sight(tell, Metrics(engines.running), lambda: welcome.on, folder.tmp)
         roster = Roster(directory, checker, EndpointFile(folder.secrets), read_given)
         await roster.restore()
-        front = build_front(services, settings, sight, roster)
+        front = build_front(services, settings, sight, roster, source_of(loaded, library))
         flushing = asyncio.create_task(flush_often(check_key))
         try:
             yield Atrium(settings, folder, services, engines, storage, front, tell, welcome, checker)
@@ -189,6 +192,10 @@ async def built(
             flushing.cancel()
             await asyncio.gather(flushing, return_exceptions=True)
             await check_key.flush()
+
+
+def source_of(loaded: Loaded, library: Library) -> Source:
+    return Source(lambda: load(loaded.config, loaded.data_dir, os.environ).settings, library.rename)
 
 
 def build_people(storage: Storage, check_key: CheckKey) -> People:

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import typer
 
-from atrium.cli.options import AsJson, Config, DataDir, fail, loaded
+from atrium.cli.door import door
+from atrium.cli.options import AsJson, Config, DataDir, fail, loaded, run
 from atrium.cli.printing import print_json
-from atrium.core.errors import AtriumError
+from atrium.core.errors import AtriumError, Unavailable
 from atrium.settings.describe import describe, json_schema, without_secrets
 from atrium.settings.tree import Loaded, Settings
 
@@ -40,6 +41,21 @@ def show_config(as_json: AsJson = False, data_dir: DataDir = None, config: Confi
 def show_schema() -> None:
     """Print the configuration's JSON Schema, for editors."""
     print_json(json_schema(Settings))
+
+
+@commands.command("reload")
+def reload_config(data_dir: DataDir = None, config: Config = None) -> None:
+    """Have the running server read its configuration again: endpoints, aliases, limits."""
+
+    async def work() -> None:
+        async with door(checked(data_dir, config)) as api:
+            if not api.live:
+                raise Unavailable("No server runs on this data folder", hint="Start one with: atrium serve")
+            changes = await api.post("/api/admin/reload", {})
+        told = [f"{len(names)} {what}" for what, names in changes.items() if names]
+        print(f"Read again. Endpoints: {', '.join(told) or 'as they were'}.")
+
+    run(work())
 
 
 @commands.command("docs", hidden=True)

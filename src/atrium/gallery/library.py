@@ -6,6 +6,7 @@ What has no manifest is not installed, so nothing half there is ever listed. Imp
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -83,6 +84,10 @@ class Library:
 
     def _manifest(self, name: str) -> Path:
         return self.manifests / f"{quote(name, safe='')}.json"
+
+    def rename(self, aliases: Mapping[str, tuple[str, ...]]) -> None:
+        """Other aliases, from the next request on."""
+        self._catalog = replace(self._catalog, aliases=dict(aliases))
 
     def _change(
         self, cards: Mapping[str, ModelCard] | None = None, installing: Mapping[str, Installing] | None = None

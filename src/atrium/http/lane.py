@@ -69,6 +69,12 @@ class Lane:
         shortest = min(self.proxy.header_timeout, self.proxy.idle_timeout) or 1.0
         self._tick = min(1.0, shortest / 4)
 
+    def apply(self, settings: Settings) -> None:
+        """From the next request on."""
+        self.settings = settings
+        self.directory.aliases = settings.model_aliases
+        self.gateway.limiter.apply(settings.limits)
+
     # Who comes in.
 
     def takes(self, prefix: str, *, olla: bool) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from atrium.core.errors import RateLimited
 from atrium.decisions.client_address import Network, client_address
 from atrium.decisions.spend import Bucket, Rate, full, give_back, spend, until_full, wait_for_one
-from atrium.settings.tree import Settings
+from atrium.settings.tree import Limits, Settings
 
 MOST_ADDRESSES = 100_000
 BLOCKED_FOR = 300.0
@@ -29,16 +29,20 @@ class Violations:
 
 class Limiter:
     def __init__(self, settings: Settings, networks: Sequence[Network]) -> None:
-        limits = settings.limits
         self._networks = networks
-        self._global = Rate(limits.global_per_minute, limits.burst)
-        self._per_ip = Rate(limits.per_ip_per_minute, limits.burst)
-        self._health = Rate(limits.health_per_minute, max(50, limits.burst))
+        self.apply(settings.limits)
         self._all = full(self._global, time.monotonic())
         self._addresses: OrderedDict[str, Bucket] = OrderedDict()
         self._probes: OrderedDict[str, Bucket] = OrderedDict()
         self._blocked: OrderedDict[str, float] = OrderedDict()
         self.violations = Violations()
+
+    def apply(self, limits: Limits) -> None:
+        """What was spent stays spent."""
+        self._global = Rate(limits.global_per_minute, limits.burst)
+        self._per_ip = Rate(limits.per_ip_per_minute, limits.burst)
+        self._health = Rate(limits.health_per_minute, max(50, limits.burst))
+        self.most_body = limits.max_body
 
     def address(self, peer: str, forwarded: bytes) -> str:
         return client_address(peer, forwarded, self._networks) if self._networks else peer

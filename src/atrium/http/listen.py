@@ -94,6 +94,9 @@ async def listen(front: Front, sockets: Sockets, server: Server, limits: Limits,
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, stop)
     async with asyncio.TaskGroup() as group:
+        reload = front.reload
+        if reload is not None:
+            loop.add_signal_handler(signal.SIGHUP, lambda: group.create_task(reload.or_tell()))
         group.create_task(public.serve(sockets=[sockets.public]))
         group.create_task(private.serve(sockets=[sockets.control]))
 

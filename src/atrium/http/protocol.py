@@ -62,6 +62,8 @@ class Door(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.lane is not None:
+            self.limits = self.lane.settings.limits
         if len(self.connections) > self.limits.connections:
             self._refuse(Unavailable("Too many connections are open", hint="Try again in a moment", retry_after=1))
             return

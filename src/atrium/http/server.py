@@ -26,6 +26,7 @@ from atrium.http.middleware.doors import HostCheck, Identity, RateCheck, SizeChe
 from atrium.http.middleware.faults import Faults
 from atrium.http.middleware.record import Record
 from atrium.http.reading import BodyBounds
+from atrium.http.reload import Reload, Source
 from atrium.http.scope import mark_control
 from atrium.http.surfaces import (
     accounts,
@@ -70,7 +71,7 @@ class Entrance:
     limiter: Limiter
 
 
-def build_front(services: Services, settings: Settings, sight: Sight, roster: Roster) -> Front:
+def build_front(services: Services, settings: Settings, sight: Sight, roster: Roster, source: Source) -> Front:
     """The application, and the lane that shares its entrance."""
     directory = roster.directory
     networks = read_networks(settings.trusted_proxies)
@@ -90,8 +91,9 @@ def build_front(services: Services, settings: Settings, sight: Sight, roster: Ro
     sight.metrics.register(GatewayCollector(lambda: figures_of(directory)))
     lane = Lane(gateway, settings)
     api = build_api(services, settings, sight, lane)
-    api.include_router(gateway_admin.router(lane, roster))
-    return Front(build_app(Audit(api, services.audit), settings, sight, entrance), lane)
+    reload = Reload(source, lane, roster, sight.tell)
+    api.include_router(gateway_admin.router(lane, roster, reload))
+    return Front(build_app(Audit(api, services.audit), settings, sight, entrance), lane, reload)
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,7 +103,7 @@ async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
 def build_app(api: ASGIApp, settings: Settings, sight: Sight, entrance: Entrance) -> ASGIApp:
     """The ASGI application: the last middleware here is the outermost."""
     app: ASGIApp = Identity(api, entrance.admission)
-    app = SizeCheck(app, settings.limits.max_body, entrance.limiter.violations)
+    app = SizeCheck(app, entrance.limiter)
     app = HostCheck(app, settings.server.host)
     app = RateCheck(app, entrance.limiter)
     app = Faults(app, sight.tell)

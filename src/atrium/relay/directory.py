@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -97,6 +97,13 @@ class Endpoint:
     def forget_models(self) -> None:
         self.offered, self._folded = {}, {}
 
+    def inherit(self, old: Endpoint) -> None:
+        """The same server under other rules."""
+        self.health, self.circuit, self.checked = old.health, old.circuit, old.checked
+        self.list_models(tuple(old.offered.values()), old.checked.listed_at)
+        # Others may be wanted of it now.
+        self.checked.stale = True
+
     def restore(self) -> None:
         self.health = Health.HEALTHY
 
@@ -124,6 +131,10 @@ def foldings(name: str, *, tagged: bool) -> tuple[str, ...]:
     return (low, low.removesuffix(":latest")) if tagged and low.endswith(":latest") else (low,)
 
 
+def in_order(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    return tuple(sorted(endpoints, key=lambda one: (-one.spec.priority, one.spec.name)))
+
+
 @dataclass(slots=True)
 class Directory:
     bounds: PoolBounds
@@ -139,9 +150,26 @@ class Directory:
         """Raises Conflict when the name is taken."""
         if any(one.spec.name == spec.name for one in self.endpoints):
             raise Conflict(f"There is an endpoint named '{spec.name}'", param="name")
-        endpoint = Endpoint(spec, Pool(spec, self.bounds), self._identity(spec))
-        self.endpoints = tuple(sorted((*self.endpoints, endpoint), key=lambda e: (-e.spec.priority, e.spec.name)))
+        endpoint = Endpoint(spec, Pool(spec, self.bounds), self.identity(spec))
+        self.endpoints = in_order((*self.endpoints, endpoint))
         return endpoint
+
+    def renewed(self, old: Endpoint, spec: EndpointSpec) -> Endpoint:
+        """What `old` shall be from now on, not yet in its place. The same server keeps its health and models."""
+        others = Directory(self.bounds, self.aliases, self.balancer)
+        others.endpoints = tuple(one for one in self.endpoints if one is not old)
+        new = Endpoint(spec, Pool(spec, self.bounds), others.identity(spec))
+        new.tally = old.tally
+        if (spec.url, spec.kind, spec.headers) == (old.spec.url, old.spec.kind, old.spec.headers):
+            new.inherit(old)
+        return new
+
+    def swap(self, new: Endpoint) -> None:
+        """Answers under way at the old one go on to their end."""
+        old = self.one(new.spec.name)
+        rest = (one for one in self.endpoints if one is not old)
+        self.endpoints = in_order((*rest, new))
+        old.pool.close()
 
     def remove(self, name: str) -> Endpoint:
         """Raises NotFound. Answers under way go on to their end."""
@@ -189,7 +217,7 @@ class Directory:
         for endpoint in self.endpoints:
             endpoint.pool.close()
 
-    def _identity(self, spec: EndpointSpec) -> str:
+    def identity(self, spec: EndpointSpec) -> str:
         """Stable across restarts; twins are numbered."""
         own = hashlib.sha256(spec.url.encode()).hexdigest()[:10]
         taken = {one.id for one in self.endpoints}

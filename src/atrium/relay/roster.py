@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -52,6 +53,30 @@ class Roster:
             await self.checker.check(endpoint)
         self.checker.watch(endpoint)
         return endpoint
+
+    async def configure(self, specs: Sequence[EndpointSpec]) -> Mapping[str, tuple[str, ...]]:
+        """The configuration's endpoints are these from now on; those that were added stay.
+
+        One that was changed is checked before it takes over, so that there is no moment without it.
+        """
+        added = {given.get("name") for given in await self.memory.all()}
+        wanted = {spec.name: spec for spec in specs}
+        known = {one.spec.name: one for one in self.directory.endpoints}
+        gone = [name for name in known if name not in wanted and name not in added]
+        changed = [name for name, spec in wanted.items() if name in known and known[name].spec != spec]
+        fresh = [name for name in wanted if name not in known]
+        for name in gone:
+            self.directory.remove(name)
+            await self.checker.unwatch(name)
+        renewed = [self.directory.renewed(known[name], wanted[name]) for name in changed]
+        await asyncio.gather(*(self.checker.check(one) for one in renewed if not one.routable))
+        for one in renewed:
+            self.directory.swap(one)
+            await self.checker.unwatch(one.spec.name)
+            self.checker.watch(one)
+        for name in fresh:
+            self.checker.watch(self.directory.add(wanted[name]))
+        return {"added": tuple(fresh), "removed": tuple(gone), "changed": tuple(changed)}
 
     async def remove(self, name: str) -> None:
         """Raises NotFound; Conflict for an endpoint of the configuration."""

@@ -35,6 +35,8 @@ NAMES = frozenset(
         "model.deleted",
         "model.damaged",
         "endpoint.changed",
+        "config.reloaded",
+        "config.refused",
         "login.failed",
         "document.failed",
         "stores.sweep_failed",

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from atrium.core.errors import Forbidden, NotOffered, TooLarge
 from atrium.http.admission import Admission
 from atrium.http.edge import Headers, read_lines
-from atrium.http.limits import Limiter, Violations
+from atrium.http.limits import Limiter
 from atrium.http.scope import exchange_of, header, headers_of, is_admitted, is_control, joined, peer_of
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
@@ -72,21 +72,22 @@ class RateCheck:
 class SizeCheck:
     """Refuses a body by its announced length, before a byte of it is read."""
 
-    def __init__(self, app: ASGIApp, most: int, violations: Violations) -> None:
+    def __init__(self, app: ASGIApp, limiter: Limiter) -> None:
         self.app = app
-        self._most = most
-        self._violations = violations
+        self._limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             length = header(scope, b"content-length")
-            if length.isdigit() and int(length[:20]) > self._most:
-                self._violations.size += 1
-                raise TooLarge(f"The body has {length[:20].decode()} bytes; at most {self._most} are taken")
+            if length.isdigit() and int(length[:20]) > self._limiter.most_body:
+                self._limiter.violations.size += 1
+                raise TooLarge(
+                    f"The body has {length[:20].decode()} bytes; at most {self._limiter.most_body} are taken"
+                )
         try:
             await self.app(scope, receive, send)
         except TooLarge:
-            self._violations.size += 1
+            self._limiter.violations.size += 1
             raise
 
 

@@ -8,15 +8,16 @@ from typing import Any
 
 from fastapi import APIRouter, Body
 
-from atrium.core.errors import NotFound
+from atrium.core.errors import ConfigError, InvalidValue, NotFound
 from atrium.http.lane import Lane
+from atrium.http.reload import Reload
 from atrium.http.surfaces.status_rows import full, in_order
 from atrium.relay.roster import Roster
 
 MOST_SHOWN = 1000
 
 
-def router(lane: Lane, roster: Roster) -> APIRouter:
+def router(lane: Lane, roster: Roster, reload: Reload) -> APIRouter:
     routes = APIRouter(prefix="/api/admin", tags=["admin"])
 
     @routes.get("/endpoints")
@@ -38,6 +39,14 @@ def router(lane: Lane, roster: Roster) -> APIRouter:
     async def remove(name: str) -> None:
         """Forget an endpoint that was added here."""
         await roster.remove(name)
+
+    @routes.post("/reload")
+    async def read_again() -> Mapping[str, tuple[str, ...]]:
+        """Read the configuration again: endpoints, aliases and limits count from the next request on."""
+        try:
+            return await reload()
+        except ConfigError as error:
+            raise InvalidValue(error.message, hint=error.hint, param="config") from None
 
     @routes.get("/requests")
     async def requests(limit: int = 50) -> list[Mapping[str, object]]:
