@@ -35,6 +35,9 @@ class Heard:
     def on_piece(self, data: bytes) -> None:
         self.body += data
 
+    def on_read(self) -> None:
+        """Nothing is held back."""
+
     def on_end(self) -> None:
         self.ended += 1
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
+
 from atrium.core.endpoints import ROUTABLE, EndpointSpec, Health
 from atrium.core.errors import AtriumError, ModelNotFound, ModelUnavailable, NoEndpoint
 from atrium.core.kinds import ANY_OPENAI, EVERY, Kind
@@ -35,8 +37,7 @@ class Standing(Protocol):
 S = TypeVar("S", bound=Standing)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True, gc=False):
     prefix: str
     """Canonical kind, or `openai` or `proxy` for many kinds."""
     models: tuple[str, ...] = ()
@@ -45,8 +46,7 @@ class Wanted:
     """The one endpoint that must answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice(Generic[S]):
+class Choice(msgspec.Struct, Generic[S], frozen=True, gc=False):
     ranked: tuple[S, ...]
     passed: tuple[tuple[str, str], ...]
     """Name of each endpoint that was passed over, with the reason."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from atrium.core.endpoints import Header
 
@@ -33,6 +34,9 @@ OUR_KEY_START = b"lollms_"
 NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\x00\r\n]*)?")
 MOST_NAMES = 4096
+MOST_STATUSES = 256
+NO_NAMES: set[bytes] = set()
+PERSISTENT = frozenset({b"keep-alive", b"Keep-Alive"})
 PASS, DROP, LENGTH, CODING, CONNECTION, VIA = range(6)
 SPECIAL = {b"content-length": LENGTH, b"transfer-encoding": CODING, b"connection": CONNECTION, b"via": VIA}
 
@@ -66,8 +70,7 @@ def forwarded_for(peer: str, presented: bytes, *, trusted: bool) -> bytes:
     return b"%b, %b" % (presented, peer.encode()) if trusted and presented else peer.encode()
 
 
-@dataclass(slots=True)
-class ResponseHead:
+class ResponseHead(msgspec.Struct, gc=False):
     status: int
     kept: bytes
     """Lines that go on to the client, each with its end."""
@@ -94,19 +97,21 @@ class HeadReader:
     def __init__(self, own: frozenset[bytes] = frozenset()) -> None:
         self._own = own
         self._known: dict[bytes, int] = {}
+        self._statuses: dict[bytes, tuple[int, bool]] = {}
 
     def read(self, whole: bytes) -> ResponseHead:
         """`whole` up to, and without, the empty line. Raises BadHead."""
         lines = whole.split(b"\r\n")
-        match = STATUS_LINE.fullmatch(lines[0])
-        if match is None or b"\x00" in whole:
-            raise BadHead("it is not HTTP/1.1")
-        head = ResponseHead(int(match[2]), b"", None, chunked=False, close=match[1] == b"0", via=b"", whole=whole)
-        if whole.count(b"\n") != len(lines) - 1 or whole.count(b"\r") != len(lines) - 1:
+        breaks = len(lines) - 1
+        status, old = self._statuses.get(lines[0]) or self._learn_status(lines[0])
+        if whole.count(b"\n") != breaks or whole.count(b"\r") != breaks:
             raise BadHead("its head has a bare line break")
+        if b"\x00" in whole:
+            raise BadHead("it is not HTTP/1.1")
+        head = ResponseHead(status, b"", None, chunked=False, close=old, via=b"", whole=whole)
         known = self._known
         kept: list[bytes] = []
-        hop: set[bytes] = set()
+        hop: set[bytes] = NO_NAMES
         del lines[0]
         for line in lines:
             name, colon, value = line.partition(b":")
@@ -117,8 +122,8 @@ class HeadReader:
                 raise BadHead("its head has a line without a colon")
             if what == PASS:
                 kept.append(line)
-            elif what != DROP:
-                hop |= special(head, what, value.strip(b" \t"))
+            elif what != DROP and (names := special(head, what, value.strip(b" \t"))):
+                hop = hop | names
         if hop:
             kept = [line for line in kept if line.partition(b":")[0].lower() not in hop]
         if head.chunked and head.length is not None:
@@ -126,6 +131,16 @@ class HeadReader:
         kept.append(b"")
         head.kept = b"\r\n".join(kept)
         return head
+
+    def _learn_status(self, line: bytes) -> tuple[int, bool]:
+        """Status, and whether it is HTTP/1.0."""
+        match = STATUS_LINE.fullmatch(line)
+        if match is None:
+            raise BadHead("it is not HTTP/1.1")
+        read = (int(match[2]), match[1] == b"0")
+        if len(self._statuses) < MOST_STATUSES:
+            self._statuses[line] = read
+        return read
 
     def _learn(self, name: bytes) -> int:
         if not NAME.fullmatch(name):
@@ -151,6 +166,8 @@ def special(head: ResponseHead, what: int, value: bytes) -> set[bytes]:
         head.chunked = True
     elif what == VIA:
         head.via = b"%b, %b" % (head.via, value) if head.via else value
+    elif value in PERSISTENT:
+        head.close = False
     else:
         tokens = {token.strip().lower() for token in value.split(b",")}
         if b"close" in tokens:
@@ -158,4 +175,4 @@ def special(head: ResponseHead, what: int, value: bytes) -> set[bytes]:
         elif b"keep-alive" in tokens:
             head.close = False
         return tokens - {b"close", b"keep-alive", b""}
-    return set()
+    return NO_NAMES

@@ -24,6 +24,15 @@ def split_prefix(path: bytes) -> tuple[str, bytes] | None:
     return (kind.name, slash + rest or b"/") if kind else None
 
 
+def is_suspicious(path: bytes) -> bool:
+    """Whether `check_path` would refuse it."""
+    try:
+        check_path(path)
+    except InvalidPath:
+        return True
+    return False
+
+
 def check_path(path: bytes) -> None:
     """Raises InvalidPath for dot segments and NUL, plain or percent-encoded."""
     if b"\x00" in path or b"%00" in path:

@@ -7,7 +7,6 @@ twice, nesting that has no end, bytes that are not UTF-8.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import msgspec
 import orjson
@@ -29,11 +28,18 @@ class Body(msgspec.Struct):
     source: msgspec.Raw = msgspec.Raw()
 
 
+class Usual(msgspec.Struct):
+    """A body as nearly all are; whatever is odd about the others is told by a second look."""
+
+    model: str = ""
+    stream: bool | None = None
+
+
 DECODER = msgspec.json.Decoder(Body)
+USUAL = msgspec.json.Decoder(Usual)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, gc=False):
     model: str = ""
     """Empty when the body names none."""
     stream: bool | None = None
@@ -45,6 +51,14 @@ class Call:
 
 def peek_json(body: bytes, *, management: bool = False) -> Call:
     """`management`: Ollama's routes also name a model as `name` or `source`. Raises InvalidJson, InvalidValue."""
+    if not management and body.isascii() and body.count(b'"model"') == 1 and is_plain(body):
+        try:
+            usual = USUAL.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            # Told in full below.
+            usual = None
+        if usual is not None and usual.model and len(usual.model) <= LONGEST_MODEL:
+            return Call(usual.model, usual.stream)
     try:
         call = DECODER.decode(body)
         if not body.isascii():
@@ -53,13 +67,18 @@ def peek_json(body: bytes, *, management: bool = False) -> Call:
         return Call() if is_json(body) else invalid(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as bad:
         raise InvalidJson(f"The body is not a JSON object: {str(bad)[:200]}") from None
-    if body.count(b"{") + body.count(b"[") > DEEPEST or body.count(b'"model"') > 1 or b"\\u00" in body:
+    if not is_plain(body) or body.count(b'"model"') > 1:
         check_whole(body)
     for field in ("model", "name", "source") if management else ("model",):
         raw = bytes(getattr(call, field))
         if raw and raw != b"null":
             return Call(read_name(raw, field), read_flag(bytes(call.stream)), field)
     return Call("", read_flag(bytes(call.stream)))
+
+
+def is_plain(body: bytes) -> bool:
+    """Too few brackets to be nested too deeply, no letter of a field's name in disguise, one `stream` at the most."""
+    return b"\\u00" not in body and body.count(b"{") + body.count(b"[") <= DEEPEST and body.count(b'"stream"') <= 1
 
 
 def is_json(body: bytes) -> bool:

@@ -36,7 +36,8 @@ class Knock:
 
     method: str
     path: str
-    headers: Headers
+    first: dict[bytes, bytes]
+    """The first value of each header."""
     query: bytes
     area: Area
 
@@ -53,7 +54,7 @@ class Admission:
         area = area_of(exchange.method, exchange.path)
         if area is Area.OPEN:
             return None
-        knock = Knock(exchange.method, exchange.path, headers, query, area)
+        knock = Knock(exchange.method, exchange.path, dict(headers[::-1]), query, area)
         return self.at_once(knock) or await self.in_time(knock)
 
     def at_once(self, knock: Knock) -> Caller | None:
@@ -94,22 +95,22 @@ def presented_by(knock: Knock) -> tuple[str, bool]:
 
     Raises Forbidden for a change that a page of another origin asks for in its visitor's name.
     """
-    presented = presented_key(knock.headers)
+    presented = presented_key(knock.first)
     if presented:
         return presented, False
-    found = dict(knock.headers[::-1])
+    found = knock.first
     session = session_cookie(found.get(b"cookie", b""))
     if session and knock.method not in SAFE and not is_ours(found):
         raise Forbidden("A page of another origin may not act in your name", hint="Send a key in a header")
     return session, bool(session)
 
 
-def presented_key(headers: Headers) -> str:
+def presented_key(first: dict[bytes, bytes]) -> str:
     """What was shown as a key, without looking at whether it is one; empty when nothing was."""
-    found = dict(headers[::-1])
     for name in KEY_HEADERS:
-        if name in found:
-            value = found[name].decode("latin-1").strip()
+        shown = first.get(name)
+        if shown is not None:
+            value = shown.decode("latin-1").strip()
             if name == b"authorization":
                 scheme, _, value = value.partition(" ")
                 return value.strip() if scheme.lower() == "bearer" else ""

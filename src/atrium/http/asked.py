@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from atrium.core.kinds import ANY_OPENAI
 from atrium.decisions.allow import Area
 from atrium.decisions.doors import changes_models
-from atrium.decisions.relayed_path import ROOT, split_prefix
+from atrium.decisions.relayed_path import ROOT, is_suspicious, split_prefix
 from atrium.http.admission import Knock
 from atrium.http.edge import Headers, surface_of
 
@@ -27,29 +26,56 @@ LOCAL_PATHS = frozenset({b"/v1/chat/completions", b"/v1/completions", b"/v1/embe
 """What the built-in engine answers."""
 
 
-@dataclass(slots=True)
-class Asked:
-    method: bytes
-    path: bytes
-    """As it came, with nothing decoded and no query."""
-    query: bytes
-    headers: Headers
-    peer: str
-    scheme: str
-    http10: bool
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What method and path alone tell, so that it can be known by heart."""
+
     prefix: str
     """Kinds of endpoints that qualify: a canonical kind, `openai` or `proxy`."""
     rest: bytes
     """The path behind the prefix."""
+    olla: bool
+    """By the gateway's own paths."""
+    surface: str
     area: Area
-    olla: bool = field(init=False)
-    """It came by the gateway's own paths."""
-    first: Mapping[bytes, bytes] = field(init=False)
-    """The first value of each header."""
+    method: str
+    path: str
+    may_be_local: bool
+    has_own_default: bool
+    """Without a model's name it means the default one here, and no endpoint's."""
+    suspicious: bool
+    """The path has what no honest path has; `check_path` tells what."""
 
-    def __post_init__(self) -> None:
-        self.olla = self.path.startswith(ROOT)
-        self.first = dict(self.headers[::-1])
+
+class Asked:
+    """Plain attributes: it is made for every request, and read all the way."""
+
+    __slots__ = (
+        "first",
+        "headers",
+        "http10",
+        "method",
+        "olla",
+        "path",
+        "peer",
+        "place",
+        "prefix",
+        "query",
+        "rest",
+        "scheme",
+    )
+
+    def __init__(self, place: Place, line: tuple[bytes, bytes, bytes], headers: Headers, origin: Origin) -> None:
+        """`line`: method, path with nothing decoded, query."""
+        self.method, self.path, self.query = line
+        self.headers = headers
+        self.peer, self.scheme, self.http10 = origin
+        self.place = place
+        self.prefix = place.prefix
+        self.rest = place.rest
+        self.olla = place.olla
+        self.first = dict(headers[::-1])
+        """The first value of each header."""
 
     def header(self, name: bytes) -> bytes:
         return self.first.get(name, b"")
@@ -59,10 +85,6 @@ class Asked:
         return b", ".join(value for own, value in self.headers if own == name)
 
     @property
-    def surface(self) -> str:
-        return surface_of(self.path.decode("latin-1"))
-
-    @property
     def media_type(self) -> bytes:
         """Lower case, without parameters."""
         return self.header(b"content-type").partition(b";")[0].strip().lower()
@@ -70,17 +92,8 @@ class Asked:
     @property
     def knock(self) -> Knock:
         """What it shows at the door."""
-        path = self.path.decode("latin-1")
-        return Knock(self.method.decode("latin-1"), path, self.headers, self.query, self.area)
-
-    @property
-    def may_be_local(self) -> bool:
-        return self.rest in LOCAL_PATHS and self.prefix in (ANY_OPENAI, "proxy")
-
-    @property
-    def has_own_default(self) -> bool:
-        """Without a model's name it means the default one here, and no endpoint's."""
-        return not self.olla and (self.rest in LOCAL_PATHS or self.rest.startswith(OPENAI_FAMILIES))
+        place = self.place
+        return Knock(place.method, place.path, self.first, self.query, place.area)
 
 
 def canonical_spelling(path: bytes) -> bytes:
@@ -89,19 +102,20 @@ def canonical_spelling(path: bytes) -> bytes:
     return ROOT + name.lower() + slash + rest if split_prefix(path) else path
 
 
-Place = tuple[str, bytes, Area]
+Origin = tuple[str, str, bool]
+"""Peer's address, scheme, and whether it is HTTP/1.0."""
 PLACES: dict[tuple[bytes, bytes], Place | None] = {}
 MOST_PLACES = 1024
 LONGEST_PLACE = 200
 
 
 def known_place(method: bytes, path: bytes) -> Place | None:
-    """`place_of` by heart, and who may come, since a client asks for few paths again and again. Raises nothing."""
+    """`place_of` by heart, since a client asks for few paths again and again. Raises nothing."""
     key = (method, path)
     if key in PLACES:
         return PLACES[key]
     found = place_of(method, path)
-    place = (*found, area_behind(method, found[1])) if found else None
+    place = None if found is None else as_place(method, path, *found)
     if len(path) <= LONGEST_PLACE:
         if len(PLACES) >= MOST_PLACES:
             PLACES.clear()
@@ -109,8 +123,21 @@ def known_place(method: bytes, path: bytes) -> Place | None:
     return place
 
 
-def area_behind(method: bytes, rest: bytes) -> Area:
-    return Area.ADMIN if changes_models(method.decode("latin-1"), rest.decode("latin-1")) else Area.USE
+def as_place(method: bytes, path: bytes, prefix: str, rest: bytes) -> Place:
+    words = (method.decode("latin-1"), path.decode("latin-1"))
+    olla = path.startswith(ROOT)
+    return Place(
+        prefix=prefix,
+        rest=rest,
+        olla=olla,
+        surface="olla" if olla else surface_of(words[1]),
+        area=Area.ADMIN if changes_models(words[0], rest.decode("latin-1")) else Area.USE,
+        method=words[0],
+        path=words[1],
+        may_be_local=rest in LOCAL_PATHS and prefix in (ANY_OPENAI, "proxy"),
+        has_own_default=not olla and (rest in LOCAL_PATHS or rest.startswith(OPENAI_FAMILIES)),
+        suspicious=is_suspicious(path),
+    )
 
 
 def place_of(method: bytes, path: bytes) -> tuple[str, bytes] | None:

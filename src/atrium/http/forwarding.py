@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -34,10 +33,32 @@ IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 TAIL = 4096
 TAIL_PIECES = 4
 """The usage and the closing line may come apart."""
+NO_USAGE = Usage()
+ANSWERED = {200: "it answered 200"}
 
 
 class Forwarding:
     """One request's way to an endpoint. A `Sink` of the endpoint's connection."""
+
+    # What most requests never change stands here once: setting it for each costs as much as choosing.
+    routing: tuple[bytes, bytes, bytes] | None = None
+    """Strategy, decision and reason, when a model was named."""
+    sticky = b""
+    """Lines that tell of the session, where sessions are kept."""
+    choice: Choice[Endpoint] | None = None
+    endpoint: Endpoint | None = None
+    waited = 0.0
+    usage = NO_USAGE
+    _named: tuple[str, ...] = ()
+    """Folded names that will do for the model that was asked for."""
+    _upstream: Upstream | None = None
+    _leased_at = 0.0
+    _heard = 0.0
+    _answered = False
+    _paused = False
+    _task: asyncio.Task[None] | None = None
+    _rewritten: UpstreamError | None = None
+    _pin: Pin | None = None
 
     def __init__(self, lane: Lane, request: Client, call: Call) -> None:
         self.lane = lane
@@ -47,29 +68,11 @@ class Forwarding:
         """As it was asked for."""
         self.ran = call.model
         """As it was sent."""
-        self.routing: tuple[bytes, bytes, bytes] | None = None
-        """Strategy, decision and reason, when a model was named."""
-        self.sticky = b""
-        """Lines that tell of the session, where sessions are kept."""
-        self.choice: Choice[Endpoint] | None = None
-        self.endpoint: Endpoint | None = None
         self.tries: list[tuple[str, str, float]] = []
         """Endpoint, how it went, seconds."""
-        self.waited = 0.0
-        self.usage = Usage()
         self._call = call
-        self._named: tuple[str, ...] = ()
-        """Folded names that will do for the model that was asked for."""
         self._ranked: list[Endpoint] = []
-        self._upstream: Upstream | None = None
-        self._leased_at = 0.0
-        self._heard = 0.0
-        self._answered = False
-        self._paused = False
-        self._task: asyncio.Task[None] | None = None
-        self._rewritten: UpstreamError | None = None
-        self._pin: Pin | None = None
-        self._tail: deque[bytes] = deque(maxlen=TAIL_PIECES)
+        self._tail: list[bytes] = []
         """The end of the answer, where usage stands."""
 
     # Choosing.
@@ -77,13 +80,17 @@ class Forwarding:
     def choose(self, wanted: Wanted, *, again: bool) -> None:
         lane = self.lane
         self._named = wanted.models
-        if not self.model and self.asked.has_own_default and (lane.has_default() or not self.asked.may_be_local):
+        if (
+            not self.model
+            and self.asked.place.has_own_default
+            and (lane.has_default() or not self.asked.place.may_be_local)
+        ):
             self.request.hand_over()
             return
         self.choice = lane.choose(wanted)
         if not self.choice.ranked and lane.may_fall_back(wanted) and not self._is_local:
             self.choice = lane.choose(wanted, anyone=True)
-        self._ranked = list(self.choice.ranked)
+        self._ranked = [*self.choice.ranked]
         if self._ranked and lane.sessions is not None:
             self._stick(lane.sessions)
         if self._ranked:
@@ -107,7 +114,7 @@ class Forwarding:
 
     @property
     def _may_be_local(self) -> bool:
-        if not self.asked.may_be_local:
+        if not self.asked.place.may_be_local:
             return False
         return self.lane.has_local(self.model) if self.model else self.lane.has_default()
 
@@ -125,8 +132,7 @@ class Forwarding:
     def _tell_routing(self, decision: bytes, reason: bytes) -> None:
         if self.model:
             alias = self.model in self.lane.settings.model_aliases
-            strategy = b"alias" if alias else self.lane.settings.routing.encode()
-            self.routing = (strategy, decision, reason)
+            self.routing = (b"alias" if alias else self.lane.strategy, decision, reason)
 
     def _try_next(self) -> None:
         """Lease the best candidate that is left, or wait for one that is busy with all it may have."""
@@ -135,13 +141,12 @@ class Forwarding:
             return
         if not self._ranked:
             raise Unreachable("No endpoint that could answer accepts a connection")
-        free = next((one for one in self._ranked if not one.full), None)
-        endpoint = free or self._ranked[0]
-        self._ranked.remove(endpoint)
-        if free is None:
-            self._wait_for(endpoint)
-        else:
-            self._lease(endpoint)
+        for place, one in enumerate(self._ranked):
+            if not one.full:
+                del self._ranked[place]
+                self._lease(one)
+                return
+        self._wait_for(self._ranked.pop(0))
 
     def _wait_for(self, endpoint: Endpoint) -> None:
         if len(endpoint.waiting) >= self.lane.proxy.queue:
@@ -195,12 +200,14 @@ class Forwarding:
 
     def _send(self, endpoint: Endpoint, upstream: Upstream) -> None:
         upload = self.request.upload
-        body = b"" if upload is not None else self._as_sent(endpoint)
-        found = endpoint.has(self.ran.casefold()) if self.model else True
-        self._tell_routing(b"routed" if found else b"fallback", b"model_found" if found else b"model_not_found")
+        if upload is None:
+            body = self._as_sent(endpoint)
+            framing = length_line(self.asked.method, len(body))
+        else:
+            body, framing = b"", upload.framing
+            self._name_what_ran(endpoint)
         self._upstream = upstream
         self._heard = time.monotonic()
-        framing = upload.framing if upload is not None else length_line(self.asked.method, len(body))
         head = onward_head(self.request, endpoint, framing, trusted=self.lane.trusts(self.asked.peer))
         upstream.send(self, head, body, head_only=self.asked.method == b"HEAD")
         if upload is not None:
@@ -210,12 +217,21 @@ class Forwarding:
 
     def _as_sent(self, endpoint: Endpoint) -> bytes:
         """The body as it came, but for the name of a model that was asked for by an alias."""
-        self.ran = self.model
-        if self._named and not endpoint.has(self.model.casefold()):
-            self.ran = next((endpoint.name_of(name) for name in self._named if endpoint.has(name)), self.model)
-            if self.ran != self.model:
-                return renamed(self.request.body, self._call, self.ran)
-        return self.request.body
+        self._name_what_ran(endpoint)
+        body = self.request.body
+        return body if self.ran == self.model else renamed(body, self._call, self.ran)
+
+    def _name_what_ran(self, endpoint: Endpoint) -> None:
+        model = self.ran = self.model
+        if not model:
+            return
+        if not endpoint.has(model.casefold()):
+            name = next((endpoint.name_of(name) for name in self._named if endpoint.has(name)), "")
+            if not name:
+                self._tell_routing(b"fallback", b"model_not_found")
+                return
+            self.ran = name
+        self._tell_routing(b"routed", b"model_found")
 
     # The endpoint's side: what its connection calls.
 
@@ -247,16 +263,25 @@ class Forwarding:
         if self._rewritten is not None:
             self._rewritten.piece(data)
             return
-        self._tail.append(data if len(data) <= TAIL else data[-TAIL:])
+        tail = self._tail
+        tail.append(data if len(data) <= TAIL else data[-TAIL:])
+        if len(tail) > TAIL_PIECES:
+            del tail[0]
         if self.request.writer is not None:
             self.request.writer.piece(data)
+
+    def on_read(self) -> None:
+        """What came together goes on together."""
+        if self.request.writer is not None:
+            self.request.writer.flush()
 
     def on_end(self) -> None:
         self._upstream = None
         status, endpoint = self.request.status, self.endpoint
+        how = ANSWERED.get(status) or f"it answered {status}"
         ended_well = Outcome.SUCCESS if status < 500 else Outcome.FAILURE
-        self._give_back(outcome_of(status), f"it answered {status}", ended_well)
-        if endpoint is not None and status < 300 and self.asked.area is Area.ADMIN:
+        self._give_back(outcome_of(status), how, ended_well)
+        if endpoint is not None and status < 300 and self.asked.place.area is Area.ADMIN:
             self._do(self._listed_anew(endpoint))
         elif self._rewritten is not None:
             self.request.refuse(self._rewritten.error())

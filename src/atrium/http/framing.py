@@ -58,7 +58,6 @@ class AnswerWriter:
         elif self._http10:
             framing += b"connection: keep-alive\r\n"
         self._held.append(b"%b%b%b\r\n" % (status_line(status), lines, framing))
-        asyncio.get_running_loop().call_soon(self.flush)
 
     def piece(self, data: bytes) -> None:
         if self._bodiless:

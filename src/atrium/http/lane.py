@@ -9,6 +9,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
+from atrium.core.answers import Usage
 from atrium.core.endpoints import Health
 from atrium.core.errors import ModelNotFound
 from atrium.core.kinds import ANY_OPENAI, EVERY
@@ -17,10 +20,10 @@ from atrium.decisions.choose_endpoint import Choice, Standings, Wanted, choose_e
 from atrium.decisions.client_address import Network, is_trusted
 from atrium.http.admission import Admission
 from atrium.http.asked import Asked
-from atrium.http.edge import closing_fields, surface_of
+from atrium.http.edge import closing_fields
 from atrium.http.limits import Limiter
 from atrium.http.middleware.doors import HostCheck
-from atrium.http.parties import Client
+from atrium.http.parties import Client, Way
 from atrium.relay.directory import Directory, Endpoint
 from atrium.relay.discover import refresh
 from atrium.relay.sessions import Sessions
@@ -34,6 +37,7 @@ REFRESH_EVERY = 5.0
 REFRESH_TIMEOUT = 2.0
 LEAST_RETRY = 1.0
 CLIENT_LEFT = 499
+MOST_CHOSEN = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +62,18 @@ class Lane:
         self.directory = gateway.directory
         self.settings = settings
         self.proxy = settings.proxy
+        self.strategy = settings.routing.encode()
         sticky = settings.sticky_sessions
         self.sessions = Sessions(sticky.max_sessions, sticky.idle_ttl_seconds) if sticky.enabled else None
         self.active: set[Client] = set()
         self.buffered = 0
         """Bytes of bodies that are held in memory."""
         self.explained: OrderedDict[str, Record] = OrderedDict()
+        self._tells_ends = settings.telemetry.level in ("debug", "info")
+        """Whether anybody hears of requests that ended: making the words costs as much as choosing an endpoint."""
+        self._chosen: dict[Wanted, Choice[Endpoint]] = {}
+        """Choices that stay right while the directory stays as it is."""
+        self._edition = -1
         self._timer: asyncio.TimerHandle | None = None
         self._refreshed = -REFRESH_EVERY
         shortest = min(self.proxy.header_timeout, self.proxy.idle_timeout) or 1.0
@@ -77,9 +87,9 @@ class Lane:
 
     # Who comes in.
 
-    def takes(self, prefix: str, *, olla: bool) -> bool:
-        """Under `/olla` always; elsewhere only when there is an endpoint that could answer."""
-        return olla or any(True for _ in self.directory.qualifying(prefix))
+    def takes(self, prefix: str) -> bool:
+        """Outside `/olla`: only when there is an endpoint that could answer."""
+        return any(True for _ in self.directory.qualifying(prefix))
 
     def trusts(self, peer: str) -> bool:
         return bool(self.gateway.networks) and is_trusted(peer, self.gateway.networks)
@@ -104,7 +114,7 @@ class Lane:
     # Where it goes.
 
     def wanted(self, asked: Asked, model: str) -> Wanted:
-        target = asked.header(b"x-olla-target").decode("latin-1")
+        target = asked.first.get(b"x-olla-target", b"").decode("latin-1")
         names = self.names_of(model)
         if "/" in model and not self.directory.known(asked.prefix, names) and (pinned := self.pinned(model)):
             return Wanted(asked.prefix, (pinned[1].casefold(),), pinned[0])
@@ -123,6 +133,20 @@ class Lane:
         return tuple(name.casefold() for name in targets) if targets else (model.casefold(),)
 
     def choose(self, wanted: Wanted, *, anyone: bool = False) -> Choice[Endpoint]:
+        directory, chosen = self.directory, self._chosen
+        if self._edition != directory.edition.number:
+            self._edition = directory.edition.number
+            chosen.clear()
+        known = None if anyone else chosen.get(wanted)
+        if known is None:
+            known = self._decide(wanted, anyone=anyone)
+            # With one candidate neither turns nor load matter; with a circuit open the time does.
+            lasts = len(known.ranked) == 1 and not directory.edition.troubled and not anyone
+            if lasts and len(chosen) < MOST_CHOSEN:
+                chosen[wanted] = known
+        return known
+
+    def _decide(self, wanted: Wanted, *, anyone: bool) -> Choice[Endpoint]:
         directory = self.directory
         turn = directory.turn(wanted.prefix, wanted.models[0] if wanted.models else "")
         now = time.monotonic()
@@ -184,40 +208,40 @@ class Lane:
 
     def settled(self, request: Client) -> None:
         """The answer has ended, one way or another: counted once, told once, explained."""
-        record = request.record()
+        asked, way = request.asked, request.way
         now = time.monotonic()
         seconds = now - request.started
-        self.gateway.metrics.ended("olla" if record.olla else surface_of(record.path), request.status, seconds)
-        self._count(request, seconds)
-        fields = closing_fields(record, now)
-        way = request.way
-        if way is not None and way.tries:
+        self.gateway.metrics.ended(asked.place.surface, request.status, seconds)
+        if way is not None:
             way.read_usage()
+            self._count(request, way, seconds)
+        if self._tells_ends:
+            self._tell_end(request, way, now)
+        if self.proxy.explained:
+            self._keep(request, way, seconds)
+
+    def _tell_end(self, request: Client, way: Way | None, now: float) -> None:
+        fields = closing_fields(request.record(), now)
+        if way is not None and way.tries:
             fields["endpoint"] = way.tries[-1][0]
             fields["model"] = way.ran
             fields["prompt_tokens"] = way.usage.prompt_tokens
             fields["completion_tokens"] = way.usage.completion_tokens
         self.gateway.tell("request.ended", fields)
-        if self.proxy.explained:
-            self._keep(record.request_id, request, fields)
 
-    def _keep(self, request_id: str, request: Client, fields: Mapping[str, object]) -> None:
-        way = request.way
-        at, balancer = time.time(), self.directory.balancer
-        if way is None:
-            record = Record(fields, request.address, at, balancer)
-        else:
-            tries = tuple(way.tries)
-            named = (way.model, way.ran, way.routing or ())
-            record = Record(fields, request.address, at, balancer, *named, way.choice, tries, way.waited)
-        self.explained[request_id] = record
-        if len(self.explained) > self.proxy.explained:
-            self.explained.popitem(last=False)
+    def _keep(self, request: Client, way: Way | None, seconds: float) -> None:
+        explained = self.explained
+        asked, caller = request.asked, request.caller
+        explained[request.request_id] = Record(
+            (request.request_id, asked.method, asked.path, request.address, self.directory.balancer),
+            (caller.name, caller.key_id) if caller else (None, None),
+            (request.status, request.sent, request.broken, seconds, time.time()),
+            None if way is None else (way.model, way.ran, way.routing, way.choice, way.tries, way.waited, way.usage),
+        )
+        if len(explained) > self.proxy.explained:
+            explained.popitem(last=False)
 
-    def _count(self, request: Client, seconds: float) -> None:
-        way = request.way
-        if way is None:
-            return
+    def _count(self, request: Client, way: Way, seconds: float) -> None:
         tallies = self.directory.tallies
         failed = request.status >= 500 or (bool(request.broken) and request.status != CLIENT_LEFT)
         tallies.requests += 1
@@ -226,8 +250,7 @@ class Lane:
         tallies.ended.note(cost)
         # A name that nobody listed makes no entry, or anybody could fill the memory with names.
         if way.model and way.tries and way.routing is not None and way.routing[1] == b"routed":
-            endpoint = way.tries[-1][0]
-            tallies.note_model(way.ran, endpoint, request.address, cost)
+            tallies.note_model(way.ran, way.tries[-1][0], request.address, cost)
 
     def report(self, request: Client, fault: BaseException) -> None:
         """A bug: the log has more than the caller is told."""
@@ -236,40 +259,53 @@ class Lane:
         self.gateway.tell("request.failed", fields)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """What is kept of a request to explain it; made into words only when somebody asks."""
 
-    closing: Mapping[str, object]
-    address: str
-    at: float
-    balancer: str
-    model: str = ""
-    ran: str = ""
-    routing: tuple[bytes, ...] = ()
-    choice: Choice[Endpoint] | None = None
-    tries: tuple[tuple[str, str, float], ...] = ()
-    waited: float = 0.0
+    asked: tuple[str, bytes, bytes, str, str]
+    """Request id, method, path, address, balancer."""
+    caller: tuple[str | None, int | None]
+    ended: tuple[int, int, str, float, float]
+    """Status, bytes, why it broke off, seconds, when."""
+    way: (
+        tuple[str, str, tuple[bytes, ...] | None, Choice[Endpoint] | None, list[tuple[str, str, float]], float, Usage]
+        | None
+    )
+    """Model as asked for and as run, routing, choice, tries, seconds waited, usage."""
 
     def told(self) -> Mapping[str, object]:
         """Who called, which rule chose what and why the others were passed over, the tries, the waits."""
-        closing = self.closing
-        shared = ("id", "method", "path", "caller", "key", "status", "seconds", "bytes")
-        record: dict[str, object] = {name: closing[name] for name in shared}
-        record |= {"at": self.at, "address": self.address, "broken": closing.get("broken", "")}
-        if self.choice is None:
+        request_id, method, path, address, balancer = self.asked
+        status, size, broken, seconds, at = self.ended
+        record: dict[str, object] = {
+            "id": request_id,
+            "method": method.decode("latin-1"),
+            "path": path.decode("latin-1"),
+            "caller": self.caller[0],
+            "key": self.caller[1],
+            "status": status,
+            "seconds": round(seconds, 6),
+            "bytes": size,
+            "at": at,
+            "address": address,
+            "broken": broken,
+        }
+        if self.way is None:
+            return record
+        model, ran, routing, choice, tries, waited, usage = self.way
+        if choice is None:
             return record
         return record | {
-            "model": self.model,
-            "ran": self.ran,
-            "balancer": self.balancer,
-            "routing": [part.decode() for part in self.routing],
-            "candidates": [one.spec.name for one in self.choice.ranked],
-            "passed_over": dict(self.choice.passed),
-            "tries": list(self.tries),
-            "waited": self.waited,
-            "prompt_tokens": closing.get("prompt_tokens", 0),
-            "completion_tokens": closing.get("completion_tokens", 0),
+            "model": model,
+            "ran": ran,
+            "balancer": balancer,
+            "routing": [part.decode() for part in routing or ()],
+            "candidates": [one.spec.name for one in choice.ranked],
+            "passed_over": dict(choice.passed),
+            "tries": list(tries),
+            "waited": waited,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
         }
 
 

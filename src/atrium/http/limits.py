@@ -42,6 +42,7 @@ class Limiter:
         self._global = Rate(limits.global_per_minute, limits.burst)
         self._per_ip = Rate(limits.per_ip_per_minute, limits.burst)
         self._health = Rate(limits.health_per_minute, max(50, limits.burst))
+        self.limited = self._global.limited or self._per_ip.limited
         self.most_body = limits.max_body
 
     def address(self, peer: str, forwarded: bytes) -> str:
@@ -49,16 +50,19 @@ class Limiter:
 
     def admit(self, path: str, address: str) -> bytes:
         """Header lines that tell what is left. Raises RateLimited, whose `limits` are such lines, too."""
-        now = time.monotonic()
         if path == HEALTH:
             if self._health.limited:
+                now = time.monotonic()
                 bucket = self._bucket(self._probes, self._health, address, now)
                 if not spend(bucket, self._health, now):
                     raise self._refused(address, bucket, self._health, now)
                 return told(bucket, self._health)
             return b""
-        if not self._global.limited and not self._per_ip.limited:
-            return b""
+        return self.take(address) if self.limited else b""
+
+    def take(self, address: str) -> bytes:
+        """As `admit`, of a path that is no health page, where there are limits."""
+        now = time.monotonic()
         if self._global.limited and not spend(self._all, self._global, now):
             raise self._refused(address, self._all, self._global, now)
         if not self._per_ip.limited:

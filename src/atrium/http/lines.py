@@ -42,28 +42,59 @@ def length_line(method: bytes, length: int) -> bytes:
 def onward_head(request: Client, endpoint: Endpoint, framing: bytes, *, trusted: bool) -> bytes:
     """The request head that an endpoint gets."""
     asked = request.asked
-    target = upstream_path(endpoint.spec.base, asked.rest)
-    if asked.query:
-        target = b"%b?%b" % (target, asked.query)
-    lines = onward(asked.headers, endpoint.own_headers)
-    presented = asked.joined(b"x-forwarded-for") if trusted else b""
-    via = asked.joined(b"via") if b"via" in asked.first else b""
-    given_scheme = asked.header(b"x-forwarded-proto") if trusted else b""
-    given_host = asked.header(b"x-forwarded-host") if trusted else b""
-    lines.append(
-        b"x-request-id: %b\r\nx-forwarded-for: %b\r\nx-real-ip: %b\r\nx-forwarded-proto: %b\r\n"
-        b"x-forwarded-host: %b\r\nvia: %b\r\n"
-        % (
-            request.request_id.encode("ascii"),
-            forwarded_for(asked.peer, presented, trusted=trusted),
-            request.address.encode("ascii", "replace"),
-            given_scheme or asked.scheme.encode("ascii"),
-            given_host or asked.header(b"host"),
-            b"%b, 1.1 atrium" % via if via else b"1.1 atrium",
-        )
+    start = endpoint.starts.get((asked.method, asked.rest, asked.query))
+    if start is None:
+        target = target_of(endpoint.spec.base, asked.rest, asked.query)
+        line = b"%b %b HTTP/1.1\r\n%b" % (asked.method, target, endpoint.fixed_lines)
+        start = endpoint.remember(endpoint.starts, (asked.method, asked.rest, asked.query), line)
+    return b"%b%bx-request-id: %b\r\n%b%b\r\n" % (
+        start,
+        b"".join(onward(asked.headers, endpoint.own_headers)),
+        request.request_id.encode("ascii"),
+        origin_lines(request, trusted=trusted),
+        framing,
     )
-    lines.append(framing)
-    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (asked.method, target, endpoint.fixed_lines, b"".join(lines))
+
+
+def target_of(base: str, rest: bytes, query: bytes) -> bytes:
+    target = upstream_path(base, rest)
+    return b"%b?%b" % (target, query) if query else target
+
+
+def origin_lines(request: Client, *, trusted: bool) -> bytes:
+    """Who asked, by which way."""
+    asked = request.asked
+    first = asked.first
+    via = asked.joined(b"via") if b"via" in first else None
+    host = first.get(b"host", b"")
+    if not trusted and via is None:
+        key = (asked.peer, request.address, asked.scheme, host)
+        known = ORIGINS.get(key)
+        if known is not None:
+            return known
+    presented, scheme, given = (
+        (asked.joined(b"x-forwarded-for"), first.get(b"x-forwarded-proto"), first.get(b"x-forwarded-host"))
+        if trusted
+        else (b"", None, None)
+    )
+    lines = b"x-forwarded-for: %b\r\nx-real-ip: %b\r\nx-forwarded-proto: %b\r\nx-forwarded-host: %b\r\nvia: %b\r\n" % (
+        forwarded_for(asked.peer, presented, trusted=trusted),
+        request.address.encode("ascii", "replace"),
+        scheme or asked.scheme.encode("ascii"),
+        given or host,
+        b"%b, 1.1 atrium" % via if via else b"1.1 atrium",
+    )
+    if not trusted and via is None and len(host) <= LONGEST_HOST:
+        if len(ORIGINS) >= MOST_KNOWN:
+            ORIGINS.clear()
+        ORIGINS[asked.peer, request.address, asked.scheme, host] = lines
+    return lines
+
+
+MOST_KNOWN = 1024
+LONGEST_HOST = 200
+ORIGINS: dict[tuple[str, str, str, bytes], bytes] = {}
+"""By heart: a client comes from one place by one name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +107,44 @@ class Relaying:
 
 def relayed_lines(request: Client, way: Way, cors: Cors, relaying: Relaying) -> bytes:
     """What stands in a relayed answer's head, without what frames it."""
-    endpoint, head, olla = relaying.endpoint, relaying.head, request.asked.olla
+    head, olla = relaying.head, request.asked.olla
     request_id = request.request_id.encode("ascii")
+    source = source_lines(relaying.endpoint, way)
+    if olla and not head.via and not way.sticky and "*" in cors.origins:
+        return b"%bx-olla-request-id: %b\r\n%bvia: 1.1 atrium\r\n%b%b" % (
+            head.kept,
+            request_id,
+            source,
+            request.limits,
+            cors_lines(request, cors),
+        )
     lines = [
         head.kept if olla else without_request_id(head.kept),
-        b"x-olla-request-id: %b\r\nx-olla-endpoint: %b\r\nx-olla-backend-type: %b\r\n"
-        % (request_id, endpoint.spec.name.encode("ascii", "replace"), endpoint.spec.kind.name.encode()),
+        b"x-olla-request-id: %b\r\n" % request_id,
+        source,
+        way.sticky,
+        b"via: %b\r\n" % (b"%b, 1.1 atrium" % head.via if head.via else b"1.1 atrium"),
     ]
-    if way.model:
-        lines.append(b"x-olla-model: %b\r\n" % plain(way.ran))
-    lines += [routing_lines(way), way.sticky]
-    lines.append(b"via: %b\r\n" % (b"%b, 1.1 atrium" % head.via if head.via else b"1.1 atrium"))
     if not olla:
         lines.append(b"x-request-id: %b\r\n" % request_id)
     lines += [request.limits, cors_lines(request, cors)]
     return b"".join(lines)
+
+
+def source_lines(endpoint: Endpoint, way: Way) -> bytes:
+    """Which endpoint and model answered, and how they were found."""
+    key = (way.ran, way.routing)
+    known = endpoint.sources.get(key)
+    if known is not None:
+        return known
+    lines = b"x-olla-endpoint: %b\r\nx-olla-backend-type: %b\r\n" % (
+        endpoint.spec.name.encode("ascii", "replace"),
+        endpoint.spec.kind.name.encode(),
+    )
+    if way.model:
+        lines += b"x-olla-model: %b\r\n" % plain(way.ran)
+    lines += routing_lines(way)
+    return endpoint.remember(endpoint.sources, key, lines)
 
 
 def without_request_id(kept: bytes) -> bytes:
@@ -140,7 +194,7 @@ def refusal(error: AtriumError, url: bytes, headers: Headers, cors: Cors | None)
 def local_answer(request: Client, error: AtriumError, cors: Cors) -> tuple[int, bytes, bytes]:
     """Status, lines and body of an error of ours."""
     asked = request.asked
-    status, headers, body = error_answer(error, "olla" if asked.olla else asked.surface)
+    status, headers, body = error_answer(error, asked.place.surface)
     headers = [pair for pair in headers if pair[0] != b"content-length"]
     headers.append((b"date", formatdate(usegmt=True).encode("ascii")))
     lines = [b"%b: %b\r\n" % pair for pair in [*headers, *stamp_headers(request.record(), time.monotonic(), b"")]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from typing import Any, cast
 
 import httptools
@@ -20,6 +21,7 @@ from atrium.core.errors import AtriumError, BadRequest, HeadersTooLarge, Request
 from atrium.decisions.relayed_path import ROOT
 from atrium.http.asked import Asked, canonical_spelling, known_place
 from atrium.http.edge import read_lines
+from atrium.http.idle import IdleWatch, MayIdle
 from atrium.http.lane import Lane
 from atrium.http.lines import refusal
 from atrium.http.reading import DISCARD_PATIENCE, MOST_DISCARDED
@@ -37,6 +39,7 @@ class Door(HttpToolsProtocol):
 
     limits = Limits()
     lane: Lane | None = None
+    idle = IdleWatch(limits.idle_timeout)
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class Door(HttpToolsProtocol):
         """Whose turn it is; `cycle` is the newest, which may still wait for its turn."""
         self._lingering: asyncio.TimerHandle | None = None
         self._dropped = 0
+        self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -68,13 +72,14 @@ class Door(HttpToolsProtocol):
             self._refuse(Unavailable("Too many connections are open", hint="Try again in a moment", retry_after=1))
             return
         self._watch_head()
+        self.idle.watch(cast("set[MayIdle]", self.connections), self.loop)
 
     def data_received(self, data: bytes) -> None:
         in_head = self._in_head
         if in_head and b"pgrade:" in data:
             data = without_offers(data)
         self._arrived = len(data)
-        self._unset_keepalive_if_required()
+        self.idle_since = 0.0
         parser = self.parser
         if parser is None:
             return
@@ -98,7 +103,9 @@ class Door(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._begun = True
-        super().on_message_begin()
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
 
     def on_headers_complete(self) -> None:
         if self._head_bytes + self._arrived > self.limits.max_header:
@@ -114,28 +121,46 @@ class Door(HttpToolsProtocol):
         if self.url[:1] != b"/":
             self.url = origin_form(self.url)
         path, _, query = self.url.partition(b"?")
-        place = known_place(method, path) if self.lane else None
+        lane = self.lane
+        place = known_place(method, path) if lane else None
         if place is None and path.startswith(ROOT):
             self.url = canonical_spelling(self.url)
-        if self.lane is None or place is None or not self.lane.takes(place[0], olla=path.startswith(ROOT)):
-            super().on_headers_complete()
-            self._read_on()
+        if lane is None or place is None or not (place.olla or lane.takes(place.prefix)):
+            self._to_application()
             return
-        http10 = parser.get_http_version() == "1.0"
         peer = self.client[0] if self.client else ""
-        scheme = self.scheme or "http"
-        asked = Asked(method, path, query, self.headers, peer, scheme, http10, *place)
+        origin = (peer, self.scheme or "http", parser.get_http_version() == "1.0")
+        asked = Asked(place, (method, path, query), self.headers, origin)
         keep = parser.should_keep_alive()
-        relayed = Relayed(self.lane, self, asked, keep_alive=keep, expects=self.expect_100_continue)
-        waits = bool(self.cycle) and not self.cycle.response_complete
-        self.cycle = as_cycle(relayed)
+        relayed = Relayed(lane, self, asked, keep_alive=keep, expects=self.expect_100_continue)
+        before, self.cycle = self.cycle, as_cycle(relayed)
         relayed.begin()
-        if not waits:
-            self._start(relayed)
+        if not before or before.response_complete:
+            self._now = self.cycle
+            relayed.start()
         else:
             self.pipeline.appendleft((as_cycle(relayed), self._application))
             if len(self.pipeline) >= MOST_PIPELINED:
                 self.flow.pause_reading()
+
+    def _to_application(self) -> None:
+        """uvicorn makes the scope when a message begins; here only what it answers itself needs one."""
+        self.scope = cast(
+            "HTTPScope",
+            {
+                "type": "http",
+                "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+                "http_version": "1.1",
+                "server": self.server,
+                "client": self.client,
+                "scheme": self.scheme,
+                "root_path": self.root_path,
+                "headers": self.headers,
+                "state": self.app_state.copy(),
+            },
+        )
+        super().on_headers_complete()
+        self._read_on()
 
     def on_body(self, body: bytes) -> None:
         relayed = as_relayed(self.cycle)
@@ -157,6 +182,23 @@ class Door(HttpToolsProtocol):
             self.transport.close()
         else:
             relayed.end_body()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn has it, but for its timer of each answer: `IdleWatch` has one for all."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
+            self.idle_since = time.monotonic()
+
+    def close_idle(self) -> None:
+        if not self.cycle or self.cycle.response_complete:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch_head()
@@ -331,4 +373,4 @@ def as_relayed(one: object) -> Relayed | None:
 
 def door_for(limits: Limits, lane: Lane | None) -> type[Door]:
     """uvicorn makes protocols from a class, so the bounds are the class's."""
-    return type("BoundDoor", (Door,), {"limits": limits, "lane": lane})
+    return type("BoundDoor", (Door,), {"limits": limits, "lane": lane, "idle": IdleWatch(limits.idle_timeout)})

@@ -71,36 +71,36 @@ class Connection(Protocol):
 
 
 class Relayed:
+    # What the protocol looks at.
+    response_complete = False
+    disconnected = False
+    more_body = True
+    message_event = NOBODY_WAITS
+    # What most requests never change stands here once.
+    limits = b""
+    caller: Caller | None = None
+    status = 0
+    broken = ""
+    writer: AnswerWriter | None = None
+    forwarding: Forwarding | None = None
+    upload: Upload | None = None
+    """A body that goes on as it comes."""
+    _turn = False
+    _failure: AtriumError | None = None
+    _size = 0
+    _held = 0
+    _looking: asyncio.Task[None] | None = None
+
     def __init__(self, lane: Lane, connection: Connection, asked: Asked, *, keep_alive: bool, expects: bool) -> None:
         self.lane = lane
         self.asked = asked
         self.connection = connection
-        # What the protocol looks at.
-        self.response_complete = False
-        self.disconnected = False
         self.keep_alive = keep_alive
-        self.more_body = True
-        self.message_event = NOBODY_WAITS
-        # What the request has come to.
-        self.started = time.monotonic()
-        self.request_id = take_request_id(asked.header(b"x-request-id"))
-        self.address = ""
-        self.limits = b""
-        self.caller: Caller | None = None
-        self.status = 0
-        self.broken = ""
-        self.writer: AnswerWriter | None = None
-        self.forwarding: Forwarding | None = None
-        self.upload: Upload | None = None
-        """A body that goes on as it comes."""
+        self.started = self._heard = time.monotonic()
+        self.request_id = take_request_id(asked.first.get(b"x-request-id", b""))
+        self.address = asked.peer
         self._expects = expects
-        self._turn = False
-        self._failure: AtriumError | None = None
         self._pieces: list[bytes] = []
-        self._size = 0
-        self._held = 0
-        self._heard = self.started
-        self._looking: asyncio.Task[None] | None = None
 
     # What the protocol calls.
 
@@ -191,15 +191,17 @@ class Relayed:
 
     def _admit(self) -> None:
         gateway, asked = self.lane.gateway, self.asked
-        self.address = asked.peer
-        if self.lane.trusts(asked.peer):
-            self.address = gateway.limiter.address(asked.peer, asked.joined(b"x-forwarded-for"))
-        self.limits = gateway.limiter.admit(asked.path.decode("latin-1"), self.address)
-        gateway.hosts.check(asked.header(b"host"))
-        check_path(asked.path)
-        if b"upgrade" in asked.first:
+        first, limiter = asked.first, gateway.limiter
+        if gateway.networks and self.lane.trusts(asked.peer):
+            self.address = limiter.address(asked.peer, asked.joined(b"x-forwarded-for"))
+        if limiter.limited:
+            self.limits = limiter.take(self.address)
+        gateway.hosts.check(first.get(b"host", b""))
+        if asked.place.suspicious:
+            check_path(asked.path)
+        if b"upgrade" in first:
             refuse_upgrade(asked.headers)
-        length = asked.header(b"content-length")
+        length = first.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > self.lane.settings.limits.max_body:
             raise self._too_large(int(length[:20]))
         self.caller = gateway.admission.at_once(asked.knock)

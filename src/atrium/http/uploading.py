@@ -29,7 +29,7 @@ def passes_through(asked: Asked) -> bool:
     """Whether the body is long and names no model, so that it need not be here whole before it goes on."""
     if b"transfer-encoding" not in asked.first and len(asked.header(b"content-length")) < 6:
         return False
-    if asked.method in READING or not asked.olla or asked.may_be_local or asked.rest in NAMED:
+    if asked.method in READING or not asked.olla or asked.place.may_be_local or asked.rest in NAMED:
         return False
     kind = asked.media_type
     return asked.rest.startswith(BLOBS) or not (kind in UNSAID or kind == FORM or is_json_type(kind))

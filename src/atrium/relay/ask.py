@@ -40,6 +40,9 @@ class Collector:
         else:
             self._pieces.append(data)
 
+    def on_read(self) -> None:
+        """Nothing is handed on before the end."""
+
     def on_end(self) -> None:
         if self._head and not self.done.done():
             self.done.set_result(Reply(self._head, b"".join(self._pieces)))

@@ -8,6 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from atrium.core.endpoints import ROUTABLE, EndpointSpec, Health, Offered
 from atrium.core.errors import Conflict, NotFound
@@ -16,9 +17,12 @@ from atrium.decisions.choose_endpoint import qualifies
 from atrium.relay.pool import Pool, PoolBounds
 from atrium.relay.tally import Tallies, Tally
 
+K = TypeVar("K")
 REMEMBERED = 24 * 3600.0
 """Seconds that the models of an endpoint which is down are kept, to tell unknown from unavailable."""
 MOST_TURNS = 4096
+MOST_LINES = 512
+LONGEST_LINES = 2048
 REFUSED_FOR = 10.0
 """Seconds that an endpoint which is never checked counts as down after a refused connection."""
 
@@ -38,15 +42,25 @@ class Checked:
     """The probe's path once the default one was found missing."""
 
 
+@dataclass(slots=True)
+class Edition:
+    """Counts what has changed in the directory, so that a choice may be used again while nothing has."""
+
+    number: int = 0
+    troubled: int = 0
+    """Circuits that are not closed: with one of them a choice depends on the time."""
+
+
 class Endpoint:
     """One endpoint as it stands. A `Standing` for `choose_endpoint`."""
 
-    def __init__(self, spec: EndpointSpec, pool: Pool, identity: str) -> None:
+    def __init__(self, spec: EndpointSpec, pool: Pool, identity: str, edition: Edition) -> None:
         self.spec = spec
         self.pool = pool
         self.id = identity
-        self.health = Health.UNKNOWN if spec.check_interval else Health.HEALTHY
-        self.circuit: Circuit = CLOSED
+        self._edition = edition
+        self._health = Health.UNKNOWN if spec.check_interval else Health.HEALTHY
+        self._circuit: Circuit = CLOSED
         self.in_flight = 0
         self.promised = 0
         """Turns that were given to who waited and has not begun yet."""
@@ -62,6 +76,38 @@ class Endpoint:
         lines = [b"host: %b\r\n" % spec.authority.encode()]
         lines += [b"%b: %b\r\n" % header for header in spec.headers]
         self.fixed_lines = b"".join(lines)
+        self.starts: dict[tuple[bytes, bytes, bytes], bytes] = {}
+        """By heart: how a request head begins, for method, path and query."""
+        self.sources: dict[tuple[str, tuple[bytes, ...] | None], bytes] = {}
+        """By heart: what an answer's head tells of this endpoint, for the model that ran and how it was found."""
+
+    def remember(self, known: dict[K, bytes], key: K, lines: bytes) -> bytes:
+        """Bounded: what clients make up must not fill the memory."""
+        if len(lines) <= LONGEST_LINES:
+            if len(known) >= MOST_LINES:
+                known.clear()
+            known[key] = lines
+        return lines
+
+    @property
+    def health(self) -> Health:
+        return self._health
+
+    @health.setter
+    def health(self, health: Health) -> None:
+        self._health = health
+        self._edition.number += 1
+
+    @property
+    def circuit(self) -> Circuit:
+        return self._circuit
+
+    @circuit.setter
+    def circuit(self, circuit: Circuit) -> None:
+        if circuit is not self._circuit:
+            self._edition.troubled += (circuit is not CLOSED) - (self._circuit is not CLOSED)
+            self._edition.number += 1
+            self._circuit = circuit
 
     def has(self, model: str) -> bool:
         return model in self._folded
@@ -92,10 +138,18 @@ class Endpoint:
             for name in foldings(one.name, tagged=spec.kind.speaks_ollama):
                 folded.setdefault(name, one.name)
         self._folded = folded
+        self._edition.number += 1
         self.checked.listed_at, self.checked.stale = now, False
 
     def forget_models(self) -> None:
         self.offered, self._folded = {}, {}
+        self._edition.number += 1
+
+    def detach(self) -> None:
+        """It is in the directory no more: what becomes of it changes no choice."""
+        self.circuit = CLOSED
+        self._edition.number += 1
+        self._edition = Edition()
 
     def inherit(self, old: Endpoint) -> None:
         """The same server under other rules."""
@@ -110,13 +164,16 @@ class Endpoint:
     def lease(self, now: float) -> None:
         self.in_flight += 1
         self.tally.requests += 1
-        self.circuit = sent(self.circuit, now)
+        if self._circuit is not CLOSED:
+            self.circuit = sent(self._circuit, now)
 
     def give_back(self, outcome: Outcome, now: float) -> None:
         """Exactly once for each lease."""
         self.in_flight -= 1
-        self.circuit = ended(self.circuit, outcome, now)
-        self.wake()
+        if outcome is not Outcome.SUCCESS or self._circuit is not CLOSED:
+            self.circuit = ended(self._circuit, outcome, now)
+        if self.waiting:
+            self.wake()
 
     def wake(self) -> None:
         """Give a free turn to who has waited longest; it is theirs until they lease or let it go."""
@@ -144,13 +201,15 @@ class Directory:
     endpoints: tuple[Endpoint, ...] = ()
     """By priority, high first, then by name."""
     tallies: Tallies = field(default_factory=Tallies)
+    edition: Edition = field(default_factory=Edition)
     _turns: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict[tuple[str, str], int])
 
     def add(self, spec: EndpointSpec) -> Endpoint:
         """Raises Conflict when the name is taken."""
         if any(one.spec.name == spec.name for one in self.endpoints):
             raise Conflict(f"There is an endpoint named '{spec.name}'", param="name")
-        endpoint = Endpoint(spec, Pool(spec, self.bounds), self.identity(spec))
+        endpoint = Endpoint(spec, Pool(spec, self.bounds), self.identity(spec), self.edition)
+        self.edition.number += 1
         self.endpoints = in_order((*self.endpoints, endpoint))
         return endpoint
 
@@ -158,7 +217,7 @@ class Directory:
         """What `old` shall be from now on, not yet in its place. The same server keeps its health and models."""
         others = Directory(self.bounds, self.aliases, self.balancer)
         others.endpoints = tuple(one for one in self.endpoints if one is not old)
-        new = Endpoint(spec, Pool(spec, self.bounds), others.identity(spec))
+        new = Endpoint(spec, Pool(spec, self.bounds), others.identity(spec), self.edition)
         new.tally = old.tally
         if (spec.url, spec.kind, spec.headers) == (old.spec.url, old.spec.kind, old.spec.headers):
             new.inherit(old)
@@ -169,12 +228,15 @@ class Directory:
         old = self.one(new.spec.name)
         rest = (one for one in self.endpoints if one is not old)
         self.endpoints = in_order((*rest, new))
+        old.detach()
         old.pool.close()
+        self.edition.number += 1
 
     def remove(self, name: str) -> Endpoint:
         """Raises NotFound. Answers under way go on to their end."""
         endpoint = self.one(name)
         self.endpoints = tuple(one for one in self.endpoints if one is not endpoint)
+        endpoint.detach()
         endpoint.pool.close()
         return endpoint
 

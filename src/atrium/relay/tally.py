@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+import msgspec
+
 MOST_MODELS = 1000
 MOST_CLIENTS = 4096
 EDGES = (
@@ -15,8 +17,7 @@ EDGES = (
 """Upper ends of the latency buckets, in seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Took:
+class Took(msgspec.Struct, frozen=True, gc=False):
     """What one request cost. Seconds, bytes; `at` on the wall clock."""
 
     seconds: float
@@ -52,12 +53,14 @@ class Tally:
 
     def note(self, took: Took) -> None:
         seconds = took.seconds
+        first = self.ended == self.refused
         self.ended += 1
         self.traffic += took.size
         self.total += seconds
-        self.least = seconds if self.timed == 1 or seconds < self.least else self.least
         if seconds > self.most:
             self.most = seconds
+        if seconds < self.least or first:
+            self.least = seconds
         self.last = took.at
         self.buckets[took.bucket] += 1
         if took.failed:
@@ -108,12 +111,34 @@ class Tally:
 
 @dataclass(slots=True)
 class ModelTally:
-    own: Tally = field(default_factory=Tally)
     by_endpoint: dict[str, Tally] = field(default_factory=dict[str, Tally])
     clients: set[str] = field(default_factory=set[str])
     hits: int = 0
     misses: int = 0
     fallbacks: int = 0
+
+    @property
+    def own(self) -> Tally:
+        """Of all endpoints together; added up when somebody asks."""
+        return merged(tuple(self.by_endpoint.values()))
+
+
+def merged(parts: tuple[Tally, ...]) -> Tally:
+    whole = Tally()
+    for part in sorted(parts, key=lambda one: one.last):
+        if part.timed:
+            whole.least = min(whole.least, part.least) if whole.timed else part.least
+        whole.most = max(whole.most, part.most)
+        whole.requests += part.requests
+        whole.ended += part.ended
+        whole.refused += part.refused
+        whole.failures += part.failures
+        whole.traffic += part.traffic
+        whole.total += part.total
+        whole.last = part.last
+        whole.in_a_row = part.in_a_row
+        whole.buckets = [a + b for a, b in zip(whole.buckets, part.buckets, strict=True)]
+    return whole
 
 
 class Tallies:
@@ -144,9 +169,7 @@ class Tallies:
         model = self.model(name)
         self.models.move_to_end(name)
         model.hits += 1
-        model.own.requests += 1
-        model.own.note(took)
-        if len(model.clients) < MOST_CLIENTS:
+        if client not in model.clients and len(model.clients) < MOST_CLIENTS:
             model.clients.add(client)
         own = model.by_endpoint.get(endpoint)
         if own is None:

@@ -28,6 +28,10 @@ class Sink(Protocol):
 
     def on_head(self, head: ResponseHead) -> None: ...
     def on_piece(self, data: bytes) -> None: ...
+    def on_read(self) -> None:
+        """The answer's head, and all of the body that came with it, has been handed on."""
+        ...
+
     def on_end(self) -> None: ...
     def on_broken(self, error: AtriumError) -> None: ...
 
@@ -80,6 +84,8 @@ class Upstream(asyncio.Protocol):
         try:
             if state == HEAD:
                 self._feed_head(self._buffer + data if self._buffer else data, sink)
+                if self._sink is not None:
+                    sink.on_read()
             elif state == CHUNKED:
                 self._feed_chunked(self._buffer + data if self._buffer else data, sink)
             else:

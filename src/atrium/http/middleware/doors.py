@@ -10,6 +10,8 @@ from atrium.http.edge import Headers, read_lines
 from atrium.http.limits import Limiter
 from atrium.http.scope import exchange_of, header, headers_of, is_admitted, is_control, joined, peer_of
 
+MOST_HOSTS = 64
+"""Spellings with their ports that are known to be right."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
 
 
@@ -33,6 +35,7 @@ class HostCheck:
 
     def __init__(self, app: ASGIApp, bound: str) -> None:
         self.app = app
+        self._good: set[bytes] = set()
         self._names = LOOPBACK | {bound.lower()} if bound in LOOPBACK or bound.startswith("127.") else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,7 +46,7 @@ class HostCheck:
 
     def check(self, host: bytes) -> None:
         """Raises Forbidden."""
-        if self._names is None:
+        if self._names is None or host in self._good:
             return
         name = host_name(host)
         if name and name not in self._names:
@@ -51,6 +54,8 @@ class HostCheck:
                 f"This server listens on loopback and does not answer to the name '{name[:100]}'",
                 hint="Use localhost, or set server.host to an address of this machine",
             )
+        if len(self._good) < MOST_HOSTS:
+            self._good.add(host)
 
 
 class RateCheck:
