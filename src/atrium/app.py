@@ -25,6 +25,7 @@ from atrium.gallery.fetch import PipFetch
 from atrium.gallery.index import read_index
 from atrium.gallery.installer import Installer
 from atrium.gallery.library import Library
+from atrium.gallery.shelves import Shelves
 from atrium.http.front import Front
 from atrium.http.listen import bind, listen
 from atrium.http.reload import Source
@@ -40,6 +41,7 @@ from atrium.services.browse_models import BrowseModels
 from atrium.services.chat import AnswerChat, Overflows
 from atrium.services.check_key import CheckKey
 from atrium.services.complete import Complete
+from atrium.services.configure_model import ConfigureModel
 from atrium.services.embed import EmbedTexts
 from atrium.services.fill_store import FillBounds, FillStore
 from atrium.services.install_model import InstallModel
@@ -157,6 +159,7 @@ async def built(
     async with (
         Checker(directory, settings.discovery.interval, tell) as checker,
         build_installer(settings, library, folder, tell) as installer,
+        build_shelves(settings, library, tell) as shelves,
         build_engines(settings, folder, tell) as engines,
         build_vocabularies(settings) as vocabularies,
         opened_documents(settings, folder, storage, EmbedTexts(library, engines, relay, timeout), tell) as documents,
@@ -170,7 +173,8 @@ async def built(
             list_models=ListModels(library),
             browse_models=BrowseModels(library, remotes),
             load_model=LoadModel(engines),
-            install_model=InstallModel(installer, library, engines),
+            install_model=InstallModel(installer, library, engines, shelves),
+            configure_model=ConfigureModel(library, engines, shelves),
             people=(people := build_people(storage, check_key)),
             log_in=build_log_in(settings, storage, people, pepper, tell),
             issue_key=IssueKey(storage.users, storage.keys, check_key, pepper),
@@ -243,6 +247,11 @@ def build_library(settings: Settings, folder: DataFolder, tell: Tell) -> Library
     library = Library(folder.models, settings.model_aliases, named, tell)
     library.open()
     return library
+
+
+def build_shelves(settings: Settings, library: Library, tell: Tell) -> Shelves:
+    models = settings.models
+    return Shelves(library, models.adopt, tell, rescan=models.rescan, unstated_context=models.adopted_context)
 
 
 def build_installer(settings: Settings, library: Library, folder: DataFolder, tell: Tell) -> Installer:

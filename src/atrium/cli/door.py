@@ -77,6 +77,7 @@ async def door(loaded: Loaded) -> AsyncGenerator[Door]:
                 raise UpstreamFailed(f"The server went away: {error or type(error).__name__}") from None
             return
     async with opened(loaded, environment(), tell=silent) as atrium:
+        await atrium.services.configure_model.settled()
         inside = httpx2.ASGITransport(control_app(atrium.app))
         async with httpx2.AsyncClient(transport=inside, base_url=BASE, timeout=PATIENCE) as client:
             yield Door(client, live=False)

@@ -15,6 +15,7 @@ from atrium.cli.printing import print_json, print_table, size
 from atrium.cli.progress import ProgressView
 from atrium.core.errors import InstallFailed, InvalidValue
 from atrium.core.models import Installing
+from atrium.gallery.build import name_of
 
 commands = typer.Typer(no_args_is_help=True, help="Models: installed, available, to be installed.")
 POLL_SECONDS = 0.2
@@ -36,6 +37,7 @@ def list_models(as_json: AsJson = False, data_dir: DataDir = None, config: Confi
             for m in models["installed"]
         ]
         rows += [(i["name"], i["stage"], "", "", i["error"]) for i in models["installing"]]
+        rows += [(name, "", "", "", f"problem: {what}") for name, what in models["problems"].items()]
         print_table(
             ("name", "for", "size", "window", ""), rows, "No model is installed. atrium models install --defaults"
         )
@@ -91,11 +93,55 @@ def show_model(name: Name, as_json: AsJson = False, data_dir: DataDir = None, co
         if as_json:
             print_json(model)
             return
-        facts = model.pop("facts")
-        rows = [(key, value) for key, value in model.items() if value not in ("", [], {})]
-        rows += list(facts["dimensions"].items())
-        rows += [("vocabulary", facts["vocabulary"]["size"]), ("own chat template", bool(facts["chat_template"]))]
-        print_table(("", ""), rows, "")
+        print_table(("", "", "from"), shown_rows(model), "")
+
+    run(work())
+
+
+def shown_rows(model: dict[str, Any]) -> list[tuple[str, Any, str]]:
+    """What was read and decided, and for what somebody said, where it was said."""
+    facts: dict[str, Any] = model.pop("facts")
+    config: dict[str, Any] = model.pop("config")
+    origins: dict[str, str] = model.pop("origins")
+    plan: dict[str, int] = model.pop("plan") or {}
+    rows: list[tuple[str, Any, str]] = [
+        (key, value, "") for key, value in model.items() if value not in ("", [], {}, False)
+    ]
+    if plan:
+        said = {"context": origins.get("context", ""), "slots": origins.get("slots", "")}
+        rows += [
+            (
+                "context per slot",
+                plan["context"],
+                said["context"] or f"of {facts['dimensions']['trained_context']} trained",
+            ),
+            ("slots", plan["slots"], said["slots"]),
+            ("threads", plan["threads"] or "the engine's choice", origins.get("threads", "")),
+            ("memory", size(plan["memory"]), "estimate"),
+        ]
+    rows += [(key, value, "the model's file") for key in ("architecture", "quantization") if (value := facts[key])]
+    rows += [(key, value, "the model's file") for key, value in facts["dimensions"].items()]
+    rows.append(("vocabulary", facts["vocabulary"]["size"], "the model's file"))
+    sampling: dict[str, Any] = config.pop("sampling", {})
+    decided = {**config, **sampling}
+    rows += [(key, value, origins.get(key, "")) for key, value in decided.items() if key not in ("context", "slots")]
+    return rows
+
+
+@commands.command("adopt")
+def adopt_model(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A GGUF file")],
+    name: Annotated[str | None, typer.Option("--name", help="The model's name; the file's unless given")] = None,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Serve a GGUF file from where it lies, without copying it. Whole folders: `models.adopt` in the configuration."""
+
+    async def work() -> None:
+        body = {"path": absolute(path), "name": name or name_of(Path(path))}
+        async with door(loaded(data_dir, config)) as api:
+            adopted = await api.post("/api/admin/models/adopt", body)
+        print(f"{adopted['name']} is served from {body['path']}.")
 
     run(work())
 

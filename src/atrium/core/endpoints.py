@@ -34,6 +34,19 @@ class Runner:
 
 
 @dataclass(frozen=True, slots=True)
+class RunnerPlan:
+    """How a model would run."""
+
+    slots: int
+    context: int
+    """Tokens per slot."""
+    threads: int
+    """0: the engine's own choice."""
+    memory: int
+    """Bytes of resident memory, estimated."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunnerStatus:
     """What a person or a metric sees of a model's runner."""
 

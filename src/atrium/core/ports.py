@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Protocol
 
 from atrium.core.answers import Embedded, EventStream
-from atrium.core.endpoints import RemoteModel, Runner, RunnerStatus
-from atrium.core.models import Available, Catalog, Installing, ModelCard
+from atrium.core.endpoints import RemoteModel, Runner, RunnerPlan, RunnerStatus
+from atrium.core.models import Available, Catalog, Installing, ModelCard, Said
 from atrium.core.people import Act, Caller, Key, NewKey, Session, User
 from atrium.core.requests import Chat, Completion, Message, Prompt
 
@@ -61,11 +61,8 @@ class Engines(Protocol):
         """Every model that has a runner, is waited for or failed lately; loaded are those in state READY."""
         ...
 
-    def window(self, card: ModelCard) -> int:
-        """Tokens that a request to this model may have, prompt and answer together, loaded or not.
-
-        Raises EngineMissing.
-        """
+    def planned(self, card: ModelCard) -> RunnerPlan:
+        """How the model would run if it were loaded now. Raises EngineMissing."""
         ...
 
     async def unload(self, model: str) -> bool:
@@ -271,4 +268,33 @@ class Gallery(Protocol):
 
     async def delete(self, name: str) -> None:
         """Raises ModelNotFound. Files that another model shares stay."""
+        ...
+
+
+class ModelConfigs(Protocol):
+    """What is said of each model in a file of its own."""
+
+    def said(self, name: str) -> Said | None: ...
+
+    async def write(self, said: Said) -> None:
+        """In force, and its files looked into, when it returns. Raises InvalidValue, NotFound, DiskFull."""
+        ...
+
+    async def copy(self, source: ModelCard, said: Said) -> None:
+        """The files of `source` under another name, set up anew; deleting either leaves the other.
+
+        Raises as `write` does.
+        """
+        ...
+
+    async def remove(self, name: str) -> bool:
+        """False when nothing was said of it."""
+        ...
+
+    async def rescan(self) -> None:
+        """Look again, now, and into every file that is new."""
+        ...
+
+    async def settled(self) -> None:
+        """Returns once everything found in adopted folders has been looked into."""
         ...

@@ -44,6 +44,14 @@ def installed(name: str, catalog: Catalog, ability: Ability) -> ModelCard | None
     return None
 
 
+def installed_by_name(name: str, catalog: Catalog) -> ModelCard:
+    """By its name or an alias, whatever it is for. Raises ModelNotFound, ModelLoading."""
+    card = installed(name, catalog, Ability.CHAT) if name else None
+    if card is None:
+        raise missing(name, catalog, Ability.CHAT) if name else ModelNotFound("Name a model", param="model")
+    return card
+
+
 def candidates(name: str, catalog: Catalog, ability: Ability) -> tuple[str, ...]:
     """Names to look for, in order."""
     if not name:
@@ -69,6 +77,8 @@ def missing(name: str, catalog: Catalog, ability: Ability) -> ModelNotFound | Mo
         default = wanted[0] if wanted else None
         hint = f"Run: atrium models install {default}" if default else "Name a model"
         return ModelNotFound(f"No default model for {ability.value} is installed", hint=hint, param="model")
+    if problem := next((catalog.problems[one] for one in wanted if one in catalog.problems), None):
+        return ModelNotFound(f"The model '{name[:200]}' cannot be used: {problem}", param="model")
     known = [*catalog.cards, *catalog.aliases]
     near = get_close_matches(name, known, n=NEAREST, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}?" if near else "GET /v1/models lists the names"

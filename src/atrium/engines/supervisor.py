@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from atrium.core.endpoints import RunnerState, RunnerStatus
+from atrium.core.endpoints import RunnerPlan, RunnerState, RunnerStatus
 from atrium.core.errors import AtriumError, EngineMissing
 from atrium.core.models import ModelCard
 from atrium.core.people import Caller
@@ -110,8 +110,9 @@ class Supervisor:
         now = self._now()
         return tuple(berth.status(now) for berth in self._berths.values() if not berth.at_rest)
 
-    def window(self, card: ModelCard) -> int:
-        return self._planned(card).context
+    def planned(self, card: ModelCard) -> RunnerPlan:
+        plan = self._planned(card)
+        return RunnerPlan(plan.slots, plan.context, plan.threads, plan.memory)
 
     async def unload(self, model: str) -> bool:
         berth = self._berths.get(model)
@@ -357,9 +358,11 @@ class Supervisor:
         berth = self._berths.get(card.name)
         if berth is None:
             berth = self._berths[card.name] = Berth(card)
-        elif berth.card is not card and berth.card != card:
-            # Installed anew under the same name: what is known of the old one no longer holds.
-            berth.card = card
+        elif berth.card is not card:
+            known, berth.card = berth.card, card
+            if known.runs_as == card.runs_as:
+                return berth
+            # Installed anew or set up anew: what is known of the old one no longer holds.
             berth.failures = berth.failed_loads = berth.seen_memory = 0
             berth.retry_at = 0.0
             if berth.life:

@@ -18,26 +18,17 @@ from pathlib import Path
 import msgspec
 
 from atrium.core.errors import InstallFailed
-from atrium.core.models import Ability, Installing, ModelCard, ModelFacts
+from atrium.core.models import Installing, ModelCard
 from atrium.gallery.children import run_worker
 from atrium.gallery.fetch import PipFetch
 from atrium.gallery.files import check_space, digest_of, take_in, unpack_member
 from atrium.gallery.index import Entry
+from atrium.gallery.inspected import Inspected
 from atrium.gallery.library import Library
 
 Show = Callable[[Installing], None]
-POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
 REPORT_STEP = 512 * 1024
 """Bytes between two reports of progress."""
-
-
-class Inspected(msgspec.Struct):
-    """What the inspecting child tells."""
-
-    architecture: str
-    pooling: int
-    causal: bool
-    facts: ModelFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +92,23 @@ class Builder:
             inspected = msgspec.json.decode(await run_worker("inspect_gguf", str(path)), type=Inspected)
         except msgspec.MsgspecError as error:
             raise InstallFailed(f"The model file cannot be used: {error}") from None
+        if inspected.kind != "model":
+            what = "a projector, which belongs to a model" if inspected.kind == "projector" else "no model"
+            raise InstallFailed(f"The model file cannot be used: {path.name} is {what}")
         digest = await asyncio.to_thread(digest_of, path)
         blob = self.library.blob(digest)
         await asyncio.to_thread(take_in, path, blob, keep_source=keep_source)
         return ModelCard(
             name=name,
             engine="llamacpp",
-            abilities=abilities_of(inspected),
+            abilities=inspected.abilities,
             path=str(blob),
             digest=digest,
             size=(await asyncio.to_thread(blob.stat)).st_size,
             created=int(time.time()),
             facts=inspected.facts,
             source=source,
-            options={"pooling": POOLINGS[inspected.pooling]} if inspected.pooling in POOLINGS else {},
+            options=inspected.options,
         )
 
 
@@ -122,14 +116,6 @@ def members_whole(work: Path, entry: Entry) -> bool:
     """Whether an earlier try has everything here already. Blocking."""
     paths = {work / Path(member).name: digest for member, digest in entry.members.items()}
     return all(path.is_file() and digest_of(path) == digest for path, digest in paths.items())
-
-
-def abilities_of(inspected: Inspected) -> frozenset[Ability]:
-    if inspected.pooling == 4:
-        return frozenset({Ability.RERANK})
-    if inspected.pooling or not inspected.causal:
-        return frozenset({Ability.EMBEDDING})
-    return frozenset({Ability.CHAT, Ability.COMPLETION})
 
 
 def name_of(path: Path) -> str:

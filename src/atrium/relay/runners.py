@@ -20,6 +20,7 @@ from atrium.core.models import ModelCard, Vocabulary
 from atrium.core.requests import Chat, Completion, Message, Prompt, Sampling
 from atrium.decisions.fit_context import most_characters, refuse_hopeless
 from atrium.dialects.llamacpp.grammar import Thoughts
+from atrium.dialects.llamacpp.known_templates import template_of
 from atrium.dialects.llamacpp.marks import MARKS
 from atrium.dialects.llamacpp.prompt import chat_pieces, thoughts_of, told_variables
 from atrium.dialects.llamacpp.reply import Reading
@@ -136,7 +137,7 @@ class RunnerRelay:
 
     def _template(self, card: ModelCard) -> ChatTemplate:
         """Compiled once per source; the least lately used is forgotten."""
-        source = card.facts.chat_template
+        source, _ = template_of(card)
         template = self._templates.pop(source, None) or ChatTemplate(source)
         self._templates[source] = template
         if len(self._templates) > MOST_TEMPLATES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from atrium.core.answers import Events
 from atrium.core.errors import InvalidValue
@@ -13,7 +13,7 @@ from atrium.core.models import Ability, ModelCard
 from atrium.core.people import Caller
 from atrium.core.ports import ChatDraft, Engines, Lease, Models, Relay
 from atrium.core.requests import Chat, Overflow
-from atrium.decisions.fill_sampling import fill_sampling
+from atrium.decisions.fill_request import fill_chat
 from atrium.decisions.fit_context import fit_context
 from atrium.decisions.resolve_name import resolve_name
 from atrium.services.generation import Held, Part, begin
@@ -51,7 +51,7 @@ class AnswerChat:
         """
         card = resolve_name(chat.model, self.models.snapshot(), Ability.CHAT)
         refuse_media(chat, card)
-        chat = replace(chat, sampling=fill_sampling(chat.sampling, chat.defaults))
+        chat = fill_chat(chat, card.config)
         draft = await self.relay.draft_chat(chat, card)
 
         async def act(lease: Lease, stack: AsyncExitStack) -> Events:

@@ -15,7 +15,7 @@ from atrium.core.models import Ability
 from atrium.core.people import Caller
 from atrium.core.ports import Draft, Engines, Lease, Models, Relay
 from atrium.core.requests import Completion
-from atrium.decisions.fill_sampling import fill_sampling
+from atrium.decisions.fill_request import fill_completion
 from atrium.decisions.fit_context import fit_context
 from atrium.decisions.resolve_name import resolve_name
 from atrium.services.generation import Held, Part, begin
@@ -44,7 +44,7 @@ class Complete:
 
     async def _run(self, completion: Completion, caller: Caller, *, scored: bool) -> Events:
         card = resolve_name(completion.model, self.models.snapshot(), Ability.COMPLETION)
-        completion = replace(completion, sampling=fill_sampling(completion.sampling, completion.defaults))
+        completion = fill_completion(completion, card.config)
         drafts = await self.relay.draft_completion(completion, card)
 
         async def act(lease: Lease, stack: AsyncExitStack) -> Events:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atrium.core.errors import ModelNotFound
+from atrium.core.errors import Conflict, ModelNotFound
 from atrium.core.models import Available, Installing, ModelCard
-from atrium.core.ports import Engines, Gallery, Models
+from atrium.core.ports import Engines, Gallery, ModelConfigs, Models
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,7 @@ class InstallModel:
     gallery: Gallery
     models: Models
     engines: Engines
+    configs: ModelConfigs
 
     def available(self) -> tuple[Available, ...]:
         """What can be installed by name."""
@@ -33,8 +34,22 @@ class InstallModel:
         return await self.gallery.finished(name)
 
     async def delete(self, name: str) -> None:
-        """Its runner ends first. Raises ModelNotFound."""
-        if name not in self.models.snapshot().cards:
+        """With what is said of it; its runner ends first.
+
+        Raises ModelNotFound; Conflict where its files are not ours to delete.
+        """
+        card = self.models.snapshot().cards.get(name)
+        if card is None:
             raise ModelNotFound(f"The model '{name[:200]}' is not installed", param="name")
+        said = self.configs.said(name)
+        defined = said is not None and said.defines
+        if card.adopted and not defined:
+            raise Conflict(
+                f"The model '{name}' is adopted from {card.path}, which is not ours to delete",
+                hint="Remove the file, or its folder from models.adopt",
+                param="name",
+            )
         await self.engines.unload(name)
-        await self.gallery.delete(name)
+        if not defined:
+            await self.gallery.delete(name)
+        await self.configs.remove(name)

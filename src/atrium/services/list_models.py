@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atrium.core.errors import ModelNotFound
 from atrium.core.models import Ability, Installing, ModelCard
 from atrium.core.ports import Models
-from atrium.decisions.resolve_name import candidates, missing, resolve_name
+from atrium.decisions.resolve_name import installed, installed_by_name, resolve_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +24,11 @@ class ListModels:
 
     def one(self, name: str) -> ModelCard:
         """By its name or an alias. Raises ModelNotFound, ModelLoading."""
-        catalog = self.models.snapshot()
-        if not name:
-            raise ModelNotFound("Name a model", param="model")
-        if card := self.find(name):
-            return card
-        raise missing(name, catalog, Ability.CHAT)
+        return installed_by_name(name, self.models.snapshot())
 
     def find(self, name: str) -> ModelCard | None:
         """The installed model that a name means, whatever it is for; None where there is none."""
-        catalog = self.models.snapshot()
-        found = (catalog.cards.get(one) for one in candidates(name, catalog, Ability.CHAT))
-        return next((card for card in found if card), None)
+        return installed(name, self.models.snapshot(), Ability.CHAT)
 
     def meant(self, name: str, ability: Ability) -> ModelCard:
         """Raises as `resolve_name` does."""

@@ -10,6 +10,7 @@ from atrium.services.browse_models import BrowseModels
 from atrium.services.chat import AnswerChat
 from atrium.services.check_key import CheckKey
 from atrium.services.complete import Complete
+from atrium.services.configure_model import ConfigureModel
 from atrium.services.embed import EmbedTexts
 from atrium.services.install_model import InstallModel
 from atrium.services.issue_key import IssueKey
@@ -44,6 +45,7 @@ class Services:
     browse_models: BrowseModels
     load_model: LoadModel
     install_model: InstallModel
+    configure_model: ConfigureModel
     people: People
     log_in: LogIn
     issue_key: IssueKey

@@ -108,7 +108,7 @@ class Tokenize:
     async def window(self, model: str) -> int:
         """Tokens of a request and its answer together. Raises what `meant` raises, EngineMissing."""
         meant = self.meant(model)
-        return self.engines.window(meant) if isinstance(meant, ModelCard) else await self.remotes.window(meant)
+        return self.engines.planned(meant).context if isinstance(meant, ModelCard) else await self.remotes.window(meant)
 
     def _check_size(self, size: int, param: str) -> None:
         if size > self.most:

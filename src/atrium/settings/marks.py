@@ -28,6 +28,13 @@ class AtLeast:
 
 
 @dataclass(frozen=True, slots=True)
+class AtMost:
+    """The largest number allowed."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Secret:
     """Never printed by `atrium config show`."""
 

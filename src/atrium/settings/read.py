@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from atrium.core.errors import ConfigError
-from atrium.settings.marks import AtLeast, Unit
+from atrium.settings.marks import AtLeast, AtMost, Unit
 from atrium.settings.units import read_duration, read_size, read_stay
 from atrium.settings.yaml_text import Node
 
@@ -20,9 +20,12 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class Reader:
-    """Reads nodes as types. Raises ConfigError, which names the place and the key."""
+    """Reads nodes as types. Raises ConfigError, which names the place and the key.
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    `environ` is what `${NAME}` in a text stands for; with None a text is taken as it is written.
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None) -> None:
         self._environ = environ
 
     def tree(self, kind: type[Any], node: Node, path: str) -> Any:
@@ -61,6 +64,9 @@ class Reader:
         least = next((mark.value for mark in marks if isinstance(mark, AtLeast)), None)
         if least is not None and read < least:
             raise ConfigError(f"{node.place}: '{path}' must be at least {least:g}")
+        most = next((mark.value for mark in marks if isinstance(mark, AtMost)), None)
+        if most is not None and read > most:
+            raise ConfigError(f"{node.place}: '{path}' must be at most {most:.10g}")
         return read
 
     def _plain(self, hint: Any, node: Node, path: str, marks: tuple[Any, ...]) -> Any:
@@ -106,11 +112,14 @@ class Reader:
 
     def _text(self, node: Node, path: str) -> str:
         """With `${NAME}` replaced from the environment."""
+        environ = self._environ
+        if environ is None:
+            return str(node.value)
 
         def found(match: re.Match[str]) -> str:
-            if match[1] not in self._environ:
+            if match[1] not in environ:
                 raise ConfigError(f"{node.place}: '{path}' needs the environment variable {match[1]}, which is not set")
-            return self._environ[match[1]]
+            return environ[match[1]]
 
         return VARIABLE.sub(found, str(node.value))
 

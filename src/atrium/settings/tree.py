@@ -97,6 +97,11 @@ class ModelSettings:
         default_factory=dict[str, ContextPolicy]
     )
     prompt_cache: Annotated[Size, Doc("memory a runner may keep for prompts it has seen")] = 64 * MB
+    adopt: Annotated[
+        tuple[Path, ...], Doc("folders whose GGUF files are served in place: your own, Ollama's, LM Studio's, a hub's")
+    ] = ()
+    adopted_context: Annotated[int, Doc("tokens per slot where an adopted file states none"), AtLeast(256)] = 512
+    rescan: Annotated[Duration, Doc("how often adopted folders and model configurations are looked through")] = 1.0
     preload: Annotated[tuple[str, ...], Doc("models to load at start, in this order")] = ()
     load_timeout: Annotated[Duration, Doc("how long a runner may take to be ready")] = 300.0
     allow_fake: Annotated[bool, Doc("allow `fake:` models, which invent their answers, for tests")] = False

@@ -34,6 +34,11 @@ NAMES = frozenset(
         "model.install_failed",
         "model.deleted",
         "model.damaged",
+        "model.adopted",
+        "model.gone",
+        "model.configured",
+        "model.config_broken",
+        "model.config_gone",
         "endpoint.changed",
         "config.reloaded",
         "config.refused",
@@ -47,7 +52,15 @@ KEY_START = "lollms_"
 LONGEST_FIELD = 2000
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 WARNINGS = frozenset(
-    {"login.failed", "server.open_door", "runner.broken", "model.refused", "model.preload_failed", "model.damaged"}
+    {
+        "login.failed",
+        "server.open_door",
+        "runner.broken",
+        "model.refused",
+        "model.preload_failed",
+        "model.damaged",
+        "model.config_broken",
+    }
 )
 ERRORS = frozenset({"request.failed", "document.failed", "stores.sweep_failed", "model.install_failed"})
 FREQUENT = frozenset({"request.ended"})

@@ -20,17 +20,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from atrium.core.errors import InvalidValue, Unsupported
 from atrium.core.models import Vocabulary
 from atrium.core.requests import JsonValue
+from atrium.dialects.llamacpp.known_templates import PLAIN
 from atrium.dialects.llamacpp.marks import THOUGHT
 
 Piece = int | str
 """A token id, or text that is tokenised without special-token parsing."""
 
 VAULT = "_atrium_vault"
-PLAIN = (
-    "{% for message in messages %}{{ message.role + ': ' + message.content + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
-)
-"""For a model whose file has no template."""
 
 
 class TemplateRefusalError(TemplateError):

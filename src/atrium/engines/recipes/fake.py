@@ -17,10 +17,10 @@ class FakeRecipe:
 
     def plan(self, card: ModelCard, budget: int) -> Plan:  # noqa: ARG002 - what it claims does not depend on the machine
         fake = parse_fake(card.path)
-        slots = fake.slots or card.slots or self.slots
+        slots = card.slots or fake.slots or self.slots
         return Plan(
             slots=slots,
-            context=fake.context,
+            context=min(card.config.context or fake.context, fake.context),
             memory=fake.size,
             fingerprint=fingerprint("fake", card.path),
             command=(

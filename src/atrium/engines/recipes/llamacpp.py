@@ -64,9 +64,11 @@ class LlamaCppRecipe:
         if self.engine_version is None:
             raise EngineMissing("the engine for GGUF models is not installed", hint=f"Install {PACKAGE}")
         embeds = Ability.EMBEDDING in card.abilities
+        said = card.config
         slots = card.slots or (EMBEDDING_SLOTS if embeds else self.slots)
+        threads = said.threads or self.threads
         cost = _Cost(card, slots, embeds=embeds, prompt_cache=self.prompt_cache)
-        context = self._context(cost, budget)
+        context = self._context(cost, budget, said.context or self.context)
         return Plan(
             slots=slots,
             context=context,
@@ -80,18 +82,21 @@ class LlamaCppRecipe:
                 f"--slots={slots}",
                 f"--context={slots * context}",
                 f"--batch={cost.batch}",
-                f"--threads={self.threads}",
+                f"--threads={threads}",
                 f"--prompt-cache={self.prompt_cache // MIB}",
                 *(("--embedding", f"--pooling={card.options.get('pooling', 'mean')}") if embeds else ()),
             ),
             environment={"GOMP_SPINCOUNT": SPINS},
+            threads=threads,
         )
 
-    def _context(self, cost: _Cost, budget: int) -> int:
-        """One model takes half of the budget at most, unless it would have less than the least context then."""
+    def _context(self, cost: _Cost, budget: int, wanted: int | None) -> int:
+        """`wanted`, but no more than the model was trained for; else as memory allows.
+
+        One model takes half of the budget at most, unless it would have less than the least context then."""
         trained = cost.longest
-        if self.context is not None:
-            return min(self.context, trained)
+        if wanted is not None:
+            return min(wanted, trained)
         if trained <= LEAST_CONTEXT:
             return trained
         half = _whole_steps(cost.fitting(budget // 2))

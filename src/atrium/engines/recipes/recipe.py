@@ -24,6 +24,8 @@ class Plan:
     command: tuple[str, ...]
     """Program and arguments, without those that every worker takes (`workers/parent.py`)."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    threads: int = 0
+    """0: the engine's own choice."""
 
 
 class Recipe(Protocol):

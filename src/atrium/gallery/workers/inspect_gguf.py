@@ -1,36 +1,40 @@
-"""`python -m atrium.gallery.workers.inspect_gguf FILE`: what a GGUF file says of itself, as JSON on stdout."""
+"""`python -m atrium.gallery.workers.inspect_gguf PART…`: what a GGUF file says of itself, as JSON on stdout.
+
+A file that was split is named part by part, in order.
+"""
 
 from __future__ import annotations
 
 import os
 import resource
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-from gguf import GGUFReader
+from gguf import GGUFReader, LlamaFileType, ReaderTensor
 
 from atrium.core.models import Dimensions, ModelFacts, Vocabulary
+from atrium.core.requests import Sampling
+from atrium.gallery.inspected import Inspected
 
 CONTROL = 3
 ROOM = 4 * 1024**3
 """Bytes of address space besides the file itself."""
 CPU_SECONDS = 120
-
-
-class Inspected(msgspec.Struct):
-    architecture: str
-    pooling: int
-    """llama.cpp's number: 0 none, 1 mean, 2 first token, 3 last token, 4 rank."""
-    causal: bool
-    facts: ModelFacts
+LONGEST_TEXT = 1000
+MOST_ENTRIES = 500
+PROJECTOR = "clip"
+OTHERS = ("adapter", "imatrix", "dataset")
+"""`general.type` of GGUF files that are no models."""
+FAMILY = "general.architecture"
 
 
 class Fields:
     def __init__(self, reader: GGUFReader) -> None:
         self._reader = reader
-        self.architecture = str(self.get("general.architecture", ""))
+        self.architecture = str(self.get(FAMILY, ""))
         if not self.architecture:
             raise ValueError("it names no architecture")
 
@@ -47,24 +51,66 @@ class Fields:
         value = self.own(name, default)
         return max(cast("list[int]", value)) if isinstance(value, list) else int(value)
 
+    def recommended(self, name: str) -> Any:
+        """A field of `general.sampling`, None where there is none."""
+        return self.get(f"general.sampling.{name}", None)
 
-def inspect(path: Path) -> Inspected:
+    def plain(self) -> dict[str, str | int | float | bool]:
+        """Entries that are neither lists nor long."""
+        found: dict[str, str | int | float | bool] = {}
+        for name in self._reader.fields:
+            if name.startswith("GGUF.") or "chat_template" in name or len(found) >= MOST_ENTRIES:
+                continue
+            value = self.get(name, None)
+            if isinstance(value, str | int | float) and len(str(value)) <= LONGEST_TEXT:
+                found[name] = value
+        return found
+
+
+def inspect(paths: list[Path]) -> Inspected:
     """Raises ValueError and whatever the reader raises on a file that lies."""
+    readers = [whole(path) for path in paths]
+    tensors = [tensor for reader in readers for tensor in reader.tensors]
+    if not tensors:
+        raise ValueError("it has no tensors")
+    fields = Fields(readers[0])
+    parts = int(fields.get("split.count", 1) or 1)
+    if parts != len(paths):
+        raise ValueError(f"it is one of {parts} parts, and {len(paths)} are here")
+    facts = ModelFacts(
+        vocabulary=vocabulary_of(fields),
+        dimensions=dimensions_of(fields, sum(int(tensor.n_bytes) for tensor in tensors)),
+        chat_template=str(fields.get("tokenizer.chat_template", "")),
+        sampling=sampling_of(fields),
+        architecture=fields.architecture,
+        parameters=sum(int(tensor.n_elements) for tensor in tensors),
+        quantization=quantization_of(fields),
+        metadata=fields.plain(),
+    )
+    name = str(fields.get("general.name", ""))[:LONGEST_TEXT]
+    causal = bool(fields.own("attention.causal", 1))
+    if fields.architecture == PROJECTOR:
+        sees = bool(fields.get("clip.has_vision_encoder", False))
+        hears = bool(fields.get("clip.has_audio_encoder", False))
+        return Inspected("projector", name, 0, causal, facts, sees, hears, widths_of(tensors))
+    kind = "other" if fields.get("general.type", "model") in OTHERS else "model"
+    return Inspected(kind, name, fields.number("pooling_type", 0), causal, facts)
+
+
+def whole(path: Path) -> GGUFReader:
+    """Raises ValueError where a tensor would lie beyond the file's end."""
     reader = GGUFReader(path)
     size = path.stat().st_size
     for tensor in reader.tensors:
         if tensor.data_offset + tensor.n_bytes > size:
             raise ValueError(f"its tensor {tensor.name} lies beyond its end")
-    if not reader.tensors:
-        raise ValueError("it has no tensors")
-    fields = Fields(reader)
-    facts = ModelFacts(
-        vocabulary=vocabulary_of(fields),
-        dimensions=dimensions_of(fields, sum(int(tensor.n_bytes) for tensor in reader.tensors)),
-        chat_template=str(fields.get("tokenizer.chat_template", "")),
-    )
-    pooling = fields.number("pooling_type", 0)
-    return Inspected(fields.architecture, pooling, bool(fields.own("attention.causal", 1)), facts)
+    return reader
+
+
+def widths_of(tensors: Iterable[ReaderTensor]) -> tuple[int, ...]:
+    """Every length that a tensor has outside of the encoders' own layers: what it hands out is among them."""
+    lengths = {int(n) for t in tensors if not t.name.startswith(("v.blk.", "a.blk.")) for n in t.shape}
+    return tuple(sorted(lengths))
 
 
 def vocabulary_of(fields: Fields) -> Vocabulary:
@@ -91,7 +137,7 @@ def dimensions_of(fields: Fields, tensor_bytes: int) -> Dimensions:
     length = fields.number("embedding_length")
     per_head = length // heads
     return Dimensions(
-        trained_context=fields.number("context_length", 512),
+        trained_context=fields.number("context_length", 0),
         layers=fields.number("block_count"),
         kv_heads=fields.number("attention.head_count_kv", heads) or heads,
         key_length=fields.number("attention.key_length", per_head),
@@ -101,15 +147,35 @@ def dimensions_of(fields: Fields, tensor_bytes: int) -> Dimensions:
     )
 
 
+def sampling_of(fields: Fields) -> Sampling:
+    """The names are those of llama.cpp's converter."""
+    top_k = fields.recommended("top_k")
+    return Sampling(
+        temperature=fields.recommended("temp"),
+        top_p=fields.recommended("top_p"),
+        top_k=None if top_k is None else int(top_k),
+        min_p=fields.recommended("min_p"),
+        repeat_penalty=fields.recommended("penalty_repeat"),
+    )
+
+
+def quantization_of(fields: Fields) -> str:
+    number = fields.get("general.file_type", None)
+    try:
+        return "" if number is None else LlamaFileType(int(number)).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    except ValueError:
+        return ""
+
+
 def main() -> int:
-    path = Path(sys.argv[1])
-    room = path.stat().st_size + ROOM
+    paths = [Path(word) for word in sys.argv[1:]]
+    room = sum(path.stat().st_size for path in paths) + ROOM
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     try:
-        found = inspect(path)
+        found = inspect(paths)
     except Exception as error:  # noqa: BLE001 - the process's root: a file that lies may fail in any way
-        sys.stderr.write(f"{type(error).__name__}: {error}"[:1000])
+        sys.stderr.write(f"{type(error).__name__}: {error}"[:1000].replace("\n", " "))
         return 1
     os.write(sys.stdout.fileno(), msgspec.json.encode(found))
     return 0

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from atrium.core.endpoints import RunnerStatus
 from atrium.core.errors import InvalidValue
 from atrium.core.models import Available, Installing, ModelCard
+from atrium.dialects.llamacpp.known_templates import template_of
+from atrium.services.configure_model import Shown
 from atrium.services.promises import Services
 
 
@@ -20,6 +22,11 @@ class Body(BaseModel):
 class Installation(Body):
     sources: list[str] = []
     defaults: bool = False
+
+
+class Adoption(Body):
+    path: str
+    name: str
 
 
 class InstallingView(BaseModel):
@@ -41,11 +48,15 @@ class ModelView(BaseModel):
     context: int
     default_for: list[str]
     loaded: bool
+    parent: str
+    adopted: bool
 
 
 class ModelsView(BaseModel):
     installed: list[ModelView]
     installing: list[InstallingView]
+    problems: dict[str, str]
+    """Model or configuration to what is wrong with it."""
 
 
 class AvailableView(BaseModel):
@@ -73,6 +84,7 @@ class RunnerView(BaseModel):
 def router(services: Services) -> APIRouter:
     routes = APIRouter(prefix="/api/admin", tags=["admin"])
     routes.include_router(model_routes(services))
+    routes.include_router(runner_routes(services))
     return routes
 
 
@@ -85,6 +97,7 @@ def model_routes(services: Services) -> APIRouter:
         return ModelsView(
             installed=[model_view(card, services) for card in cards],
             installing=[installing_view(one) for one in services.list_models.installing()],
+            problems=services.configure_model.problems(),
         )
 
     @routes.get("/models/available")
@@ -99,16 +112,30 @@ def model_routes(services: Services) -> APIRouter:
         begun = [await services.install_model.start(source) for source in sources]
         return {"installing": [installing_view(one) for one in begun]}
 
+    @routes.post("/models/adopt", status_code=201)
+    async def adopt(wanted: Adoption) -> ModelView:
+        return model_view(await services.configure_model.adopt(wanted.path, wanted.name), services)
+
+    @routes.post("/models/rescan")
+    async def rescan() -> dict[str, dict[str, str]]:
+        """Look through adopted folders and configurations now, and open what is new."""
+        await services.configure_model.rescan()
+        return {"problems": services.configure_model.problems()}
+
     @routes.get("/models/{name:path}")
     async def model(name: str) -> dict[str, object]:
-        card = services.list_models.one(name)
-        facts = asdict(card.facts)
-        facts["vocabulary"] = {**facts["vocabulary"], "control": len(card.facts.vocabulary.control)}
-        return {**model_view(card, services).model_dump(), "facts": facts, "options": dict(card.options)}
+        shown = services.configure_model.shown(name)
+        return {**model_view(shown.card, services).model_dump(), **shown_view(shown)}
 
     @routes.delete("/models/{name:path}", status_code=204)
     async def delete_model(name: str) -> None:
         await services.install_model.delete(name)
+
+    return routes
+
+
+def runner_routes(services: Services) -> APIRouter:
+    routes = APIRouter()
 
     @routes.get("/runners")
     async def runners() -> list[RunnerView]:
@@ -135,6 +162,8 @@ def model_view(card: ModelCard, services: Services) -> ModelView:
         context=card.facts.dimensions.trained_context,
         default_for=[kind for kind, name in services.list_models.defaults().items() if name == card.name],
         loaded=card.name in loaded,
+        parent=card.parent,
+        adopted=card.adopted,
     )
 
 
@@ -154,3 +183,25 @@ def available_view(one: Available) -> AvailableView:
 
 def runner_view(status: RunnerStatus) -> RunnerView:
     return RunnerView.model_validate({**asdict(status), "state": status.state.value})
+
+
+def shown_view(shown: Shown) -> dict[str, object]:
+    """What was read of a model and decided from it, with where each word came from."""
+    card = shown.card
+    facts = asdict(card.facts)
+    facts["vocabulary"] = {**facts["vocabulary"], "control": len(card.facts.vocabulary.control)}
+    said = asdict(card.config)
+    origins = said.pop("origins")
+    said["sampling"] = {name: value for name, value in said["sampling"].items() if value not in (None, (), {}, 0)}
+    _, template = template_of(card)
+    return {
+        "path": card.path,
+        "problem": shown.problem,
+        "plan": asdict(shown.plan) if shown.plan else None,
+        "template_from": template,
+        "projector": card.projector.path if card.projector else "",
+        "config": {name: value for name, value in said.items() if value not in (None, "", (), {})},
+        "origins": origins,
+        "facts": facts,
+        "options": dict(card.options),
+    }
