@@ -32,7 +32,9 @@ from atrium.http.reload import Source
 from atrium.http.server import Sight, build_front
 from atrium.relay.deadlines import Deadlines
 from atrium.relay.directory import Directory
+from atrium.relay.fetch_media import MediaFetch
 from atrium.relay.health import Checker
+from atrium.relay.pictures import PictureBounds, PictureReader
 from atrium.relay.pool import PoolBounds
 from atrium.relay.remotes import DirectoryRemotes
 from atrium.relay.roster import Roster
@@ -167,7 +169,7 @@ async def built(
         overflows = Overflows(settings.models.context_policy, settings.models.context_policies)
         remotes = DirectoryRemotes(directory)
         services = Services(
-            answer_chat=AnswerChat(library, engines, relay, timeout, overflows),
+            answer_chat=AnswerChat(library, engines, relay, build_pictures(settings), timeout, overflows),
             complete=Complete(library, engines, relay, timeout),
             embed=EmbedTexts(library, engines, relay, timeout),
             list_models=ListModels(library),
@@ -308,6 +310,11 @@ def build_relay(settings: Settings) -> RunnerRelay:
     limits = settings.limits
     deadlines = Deadlines(head=limits.token_timeout, between=limits.token_timeout, whole=limits.answer_timeout)
     return RunnerRelay(deadlines, schema_size=limits.schema_size)
+
+
+def build_pictures(settings: Settings) -> PictureReader:
+    limits = settings.limits
+    return PictureReader(PictureBounds(limits.images, limits.image_size, limits.image_pixels), MediaFetch())
 
 
 async def flush_often(check_key: CheckKey) -> None:

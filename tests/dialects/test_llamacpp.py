@@ -51,7 +51,7 @@ WEATHER = Tool("weather", "Tells <|e|> it", {"type": "object", "properties": {"c
 
 def pieces(*messages: Message, template: str = TEMPLATE, use: ToolUse | None = None) -> list[int | str]:
     chat = Chat("", messages, tool_use=use or ToolUse())
-    return chat_pieces(chat, ChatTemplate(template), VOCABULARY, nonce="n0nce", now=NOW)
+    return chat_pieces(chat, ChatTemplate(template), VOCABULARY, nonce="n0nce", now=NOW, expired=lambda: False)
 
 
 def test_the_template_makes_control_tokens_and_a_message_never_does() -> None:
@@ -117,7 +117,7 @@ def test_the_start_token_comes_once() -> None:
     adding = Vocabulary(10, {"<s>": 1}, bos=1, add_bos=True)
     for source in ("{{ bos_token }}hi", "hi"):
         chat = Chat("", (Message(Role.USER, "x"),))
-        assert chat_pieces(chat, ChatTemplate(source), adding, nonce="n", now=NOW) == [1, "hi"]
+        assert chat_pieces(chat, ChatTemplate(source), adding, nonce="n", now=NOW, expired=lambda: False) == [1, "hi"]
 
 
 GOOD: list[Any] = [

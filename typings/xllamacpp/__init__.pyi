@@ -15,6 +15,7 @@ class _CpuParams:
 
 class CommonParams:
     model: _Model
+    mmproj: _Model
     hostnames: list[str]
     n_parallel: int
     n_ctx: int

@@ -11,7 +11,7 @@ from atrium.core.answers import Embedded, EventStream
 from atrium.core.endpoints import RemoteModel, Runner, RunnerPlan, RunnerStatus
 from atrium.core.models import Available, Catalog, Installing, ModelCard, Said
 from atrium.core.people import Act, Caller, Key, NewKey, Session, User
-from atrium.core.requests import Chat, Completion, Message, Prompt
+from atrium.core.requests import Chat, Completion, Media, Message, Prompt
 
 
 class Models(Protocol):
@@ -184,6 +184,17 @@ class Remotes(Protocol):
 
     async def decode(self, model: RemoteModel, ids: Sequence[int]) -> str | None:
         """Raises InvalidValue for ids that the endpoint refuses, and as `encode`."""
+        ...
+
+
+class Pictures(Protocol):
+    @property
+    def most(self) -> int:
+        """How many one chat may have."""
+        ...
+
+    async def read(self, media: Media) -> bytes:
+        """The picture's file, from where the request says, checked. Raises InvalidValue that names the part."""
         ...
 
 

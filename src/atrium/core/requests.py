@@ -39,6 +39,10 @@ class Media:
     """Path of the part in the request, for errors: `messages[0].content[1]`."""
     detail: str = ""
     """How closely an image is to be looked at, as the caller wrote it."""
+    at: int = 0
+    """How many characters of its message's text stand before it."""
+    data: bytes = field(default=b"", repr=False)
+    """The file, read and checked; empty until then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,28 +7,28 @@ runner but no slot; a generation has a connection of its own, and closing it is 
 from __future__ import annotations
 
 import re
-import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from atrium.core.answers import Embedded, EventStream
 from atrium.core.endpoints import Runner
-from atrium.core.errors import ContextTooLong, EngineFailed, UpstreamFailed
+from atrium.core.errors import ContextTooLong, EngineFailed, InvalidValue, UpstreamFailed
 from atrium.core.models import ModelCard, Vocabulary
 from atrium.core.requests import Chat, Completion, Message, Prompt, Sampling
 from atrium.decisions.fit_context import most_characters, refuse_hopeless
 from atrium.dialects.llamacpp.grammar import Thoughts
 from atrium.dialects.llamacpp.known_templates import template_of
 from atrium.dialects.llamacpp.marks import MARKS
-from atrium.dialects.llamacpp.prompt import chat_pieces, thoughts_of, told_variables
+from atrium.dialects.llamacpp.pictures import picture_prompt, without_pictures
+from atrium.dialects.llamacpp.prompt import thoughts_of, told_variables
 from atrium.dialects.llamacpp.reply import Reading
 from atrium.dialects.llamacpp.request import Shaping, check_bias, completion_body, embedding_body
 from atrium.dialects.llamacpp.stream import embeddings_of, failure_of
 from atrium.dialects.llamacpp.template import ChatTemplate, Piece
 from atrium.dialects.llamacpp.tools import offered
 from atrium.relay.deadlines import Deadlines
+from atrium.relay.rendering import Renderer, rendered_now
 from atrium.relay.replies import ReplyStream
 from atrium.relay.send import post, posted
 from atrium.relay.shapes import Shaper
@@ -57,6 +57,8 @@ class Script:
     """The request's field that holds the prompt."""
     special: bool = False
     """Whether the tokenizer adds the model's start and end tokens."""
+    pictures: tuple[bytes, ...] = ()
+    """Files of PNG or JPEG, by the numbers that the pieces give them."""
     keeps_ids: bool = False
     """The caller wants the ids of prompt and answer at the end."""
 
@@ -67,13 +69,14 @@ class RunnerRelay:
     def __init__(self, deadlines: Deadlines, *, schema_size: int) -> None:
         self._deadlines = deadlines
         self._shaper = Shaper(schema_size)
+        self._renderer = Renderer()
         self._templates: OrderedDict[str, ChatTemplate] = OrderedDict()
 
     async def draft_chat(self, chat: Chat, card: ModelCard) -> RunnerChatDraft:
         vocabulary = card.facts.vocabulary
         check_bias(chat.sampling, vocabulary.size)
         template = self._template(card)
-        pieces = prompt_of(chat, template, vocabulary)
+        pieces = await self._renderer(chat, template, vocabulary)
         thoughts = thoughts_of(pieces, template, vocabulary)
         shape = await self._shaper.of_chat(chat, vocabulary, thoughts)
         reading = Reading(
@@ -88,7 +91,15 @@ class RunnerRelay:
         )
         marks = tuple(mark for mark in MARKS if mark in vocabulary.control)
         shaping = Shaping(shape.grammar, marks)
-        script = Script(pieces, chat.sampling, shaping, reading, "messages", keeps_ids=chat.wants_context)
+        script = Script(
+            pieces,
+            chat.sampling,
+            shaping,
+            reading,
+            "messages",
+            pictures=pictures_of(chat),
+            keeps_ids=chat.wants_context,
+        )
         _, dropped = told_variables(chat, template)
         told = (*dropped, *shape.dropped)
         return RunnerChatDraft(script, vocabulary, self._deadlines, chat=chat, template=template, dropped=told)
@@ -145,15 +156,6 @@ class RunnerRelay:
         return template
 
 
-def prompt_of(chat: Chat, template: ChatTemplate, vocabulary: Vocabulary) -> list[Piece]:
-    """Raises InvalidValue."""
-    pieces = chat_pieces(chat, template, vocabulary, nonce=secrets.token_hex(8), now=datetime.now(UTC))
-    if not chat.context:
-        return pieces
-    before = known(chat.context, vocabulary, "context")
-    return [*before, *(pieces[1:] if pieces[:1] == [vocabulary.bos] else pieces)]
-
-
 @dataclass(frozen=True, slots=True)
 class RunnerDraft:
     script: Script
@@ -163,12 +165,13 @@ class RunnerDraft:
 
     async def prepare(self, runner: Runner) -> RunnerPrepared:
         script = self.script
-        ids = ids_alone(script.pieces)
+        pieces = without_pictures(script.pieces) if script.pictures else script.pieces
+        ids = ids_alone(pieces)
         if ids is None:
-            characters = sum(len(piece) for piece in script.pieces if isinstance(piece, str))
+            characters = sum(len(piece) for piece in pieces if isinstance(piece, str))
             refuse_hopeless(characters, runner.context, param=script.param)
             tokenized = Tokenizer(runner, self.deadlines, most=runner.context)
-            prompt = await tokenized(script.pieces, special=script.special)
+            prompt = await tokenized(pieces, special=script.special)
         else:
             prompt = Counted(ids, len(ids))
         if not prompt.count:
@@ -183,8 +186,9 @@ class RunnerChatDraft(RunnerDraft):
 
     def with_messages(self, messages: Sequence[Message]) -> RunnerChatDraft:
         chat = replace(self.chat, messages=tuple(messages))
-        pieces = prompt_of(chat, self.template, self.vocabulary)
-        return replace(self, script=replace(self.script, pieces=pieces), chat=chat)
+        pieces = rendered_now(chat, self.template, self.vocabulary)
+        script = replace(self.script, pieces=pieces, pictures=pictures_of(chat))
+        return replace(self, script=script, chat=chat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +201,14 @@ class RunnerPrepared:
     deadlines: Deadlines
 
     async def open(self, *, choice: int, max_tokens: int, seed: int | None) -> EventStream:
+        script = self.script
+        prompt = (
+            picture_prompt(script.pieces, script.pictures, self.runner.card.facts.vocabulary)
+            if script.pictures
+            else self.ids
+        )
         body = completion_body(
-            self.ids,
+            prompt,
             self.script.sampling,
             max_tokens=max_tokens,
             seed=seed,
@@ -210,6 +220,20 @@ class RunnerPrepared:
         if answer.status != 200:
             async with answer:
                 reason = failure_of(await answer.body(MOST_REASON))
+            if script.pictures:
+                raise refused_pictures(reason)
             raise UpstreamFailed(f"The engine refused the request: {reason}")
         ids = self.ids if self.script.keeps_ids else None
-        return ReplyStream(answer, replace(self.script.reading, choice=choice, prompt_tokens=self.tokens, prompt=ids))
+        counted = 0 if script.pictures else self.tokens
+        return ReplyStream(answer, replace(script.reading, choice=choice, prompt_tokens=counted, prompt=ids))
+
+
+def pictures_of(chat: Chat) -> tuple[bytes, ...]:
+    return tuple(media.data for message in chat.messages for media in message.media)
+
+
+def refused_pictures(reason: str) -> ContextTooLong | InvalidValue:
+    """Only the engine knows how many tokens a picture takes, and whether it can be taken apart."""
+    if TOO_LONG.search(reason):
+        return ContextTooLong(f"The prompt with its images does not fit the model's window: {reason}", param="messages")
+    return InvalidValue(f"The model cannot take these images: {reason}", param="messages")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from atrium.core.answers import Events
 from atrium.core.errors import InvalidValue
 from atrium.core.models import Ability, ModelCard
 from atrium.core.people import Caller
-from atrium.core.ports import ChatDraft, Engines, Lease, Models, Relay
-from atrium.core.requests import Chat, Overflow
+from atrium.core.ports import ChatDraft, Engines, Lease, Models, Pictures, Relay
+from atrium.core.requests import Chat, Message, Overflow
 from atrium.decisions.fill_request import fill_chat
 from atrium.decisions.fit_context import fit_context
 from atrium.decisions.resolve_name import resolve_name
@@ -20,7 +20,7 @@ from atrium.services.generation import Held, Part, begin
 from atrium.services.leasing import Leasing
 from atrium.services.shortening import prepare_shortened
 
-SEES = {"image": Ability.VISION, "audio": Ability.TRANSCRIPTION}
+SEES = {"image": Ability.VISION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class AnswerChat:
     models: Models
     engines: Engines
     relay: Relay
+    pictures: Pictures
     answer_timeout: float
     """Seconds for one whole answer."""
     overflow: Overflows = Overflows()
@@ -51,6 +52,7 @@ class AnswerChat:
         """
         card = resolve_name(chat.model, self.models.snapshot(), Ability.CHAT)
         refuse_media(chat, card)
+        chat = await self._seen(chat)
         chat = fill_chat(chat, card.config)
         draft = await self.relay.draft_chat(chat, card)
 
@@ -58,6 +60,20 @@ class AnswerChat:
             return await self._open(chat, draft, lease, stack)
 
         return await Leasing(self.engines).run(card, caller, chat.keep_alive, act)
+
+    async def _seen(self, chat: Chat) -> Chat:
+        """With the files of its pictures. Raises InvalidValue that names the part."""
+        media = [one for message in chat.messages for one in message.media]
+        if not media:
+            return chat
+        if len(media) > self.pictures.most:
+            message = f"The chat has {len(media)} images; at most {self.pictures.most} are taken"
+            raise InvalidValue(message, param=media[self.pictures.most].place)
+        messages: list[Message] = []
+        for message in chat.messages:
+            read = [replace(one, data=await self.pictures.read(one)) for one in message.media]
+            messages.append(replace(message, media=tuple(read)))
+        return replace(chat, messages=tuple(messages))
 
     async def _open(self, chat: Chat, draft: ChatDraft, lease: Lease, stack: AsyncExitStack) -> Events:
         deadline = asyncio.get_running_loop().time() + self.answer_timeout

@@ -169,6 +169,8 @@ class ManyChoices:
     def _add(self, spent: Spent) -> None:
         self._usage = replace(
             self._usage,
+            # With pictures only the engine knows how long the prompt is; it is the same for all choices.
+            prompt_tokens=max(self._usage.prompt_tokens, spent.usage.prompt_tokens),
             completion_tokens=self._usage.completion_tokens + spent.usage.completion_tokens,
             reasoning_tokens=self._usage.reasoning_tokens + spent.usage.reasoning_tokens,
             cached_tokens=max(self._usage.cached_tokens, spent.usage.cached_tokens),

@@ -62,6 +62,9 @@ class Limits:
     messages: Annotated[int, Doc("most messages in one chat"), AtLeast(1)] = 10_000
     tools: Annotated[int, Doc("most tools in one chat"), AtLeast(1)] = 128
     schema_size: Annotated[Size, Doc("largest JSON schema or grammar, as text")] = 256 * 1024
+    images: Annotated[int, Doc("most images in one chat"), AtLeast(1)] = 32
+    image_size: Annotated[Size, Doc("largest file of an image")] = 20 * MB
+    image_pixels: Annotated[int, Doc("most points of an image, width times height"), AtLeast(1)] = 40_000_000
     inputs: Annotated[int, Doc("most texts in one embeddings request"), AtLeast(1)] = 2048
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from atrium.core.models import Vocabulary
-from atrium.core.requests import Chat, JsonValue, Think
+from atrium.core.requests import Chat, JsonValue, Message, Think
 from atrium.dialects.llamacpp.grammar import Thoughts
 from atrium.dialects.llamacpp.marks import THINK
 from atrium.dialects.llamacpp.template import ChatTemplate, Piece, Vault, split_prompt
@@ -21,16 +22,27 @@ WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def chat_pieces(
-    chat: Chat, template: ChatTemplate, vocabulary: Vocabulary, *, nonce: str, now: datetime
+    chat: Chat,
+    template: ChatTemplate,
+    vocabulary: Vocabulary,
+    *,
+    nonce: str,
+    now: datetime,
+    expired: Callable[[], bool],
 ) -> list[Piece]:
     """What `/tokenize` takes: ids for the template's control tokens, text for all else.
 
-    `nonce` is an unguessable word. Raises InvalidValue when the template rejects the messages.
+    `nonce` is an unguessable word. Raises InvalidValue when the template rejects the messages, TemplateTimeError when
+    its time is `expired` before it has come to an end.
     """
     vault = Vault(nonce)
     tools = offered(chat.tool_use)
     messages = chat.messages if template.knows_tools else tell_tools(chat.messages, tools)
-    shaped = [_hidden(message, vault) for message in template_messages(messages)]
+    pictures = itertools.count()
+    shaped = [
+        {**_hidden(shape, vault), **_pictured(message, vault, pictures)}
+        for message, shape in zip(messages, template_messages(messages), strict=True)
+    ]
     names = {token: text for text, token in vocabulary.control.items()}
     variables: dict[str, object] = {
         **{key: _shown(value, vault, vocabulary) for key, value in told_variables(chat, template)[0].items()},
@@ -38,7 +50,8 @@ def chat_pieces(
         "eos_token": names.get(vocabulary.eos, "") if vocabulary.eos is not None else "",
         "tools": vault.hide(tool_objects(tools)) if tools and template.knows_tools else None,
     }
-    return split_prompt(template.render(shaped, vault, now=now, variables=variables), vault, vocabulary)
+    rendered = template.render(shaped, vault, now=now, variables=variables, expired=expired)
+    return split_prompt(rendered, vault, vocabulary)
 
 
 def told_variables(chat: Chat, template: ChatTemplate) -> tuple[dict[str, JsonValue], tuple[str, ...]]:
@@ -73,6 +86,18 @@ def thoughts_of(pieces: Sequence[Piece], template: ChatTemplate, vocabulary: Voc
     if isinstance(last, str) and not last.strip() and pieces[-2:-1] == [vocabulary.control.get(THINK)]:
         return Thoughts.OPEN
     return Thoughts.POSSIBLE if template.knows_reasoning else Thoughts.NONE
+
+
+def _pictured(message: Message, vault: Vault, pictures: Iterator[int]) -> dict[str, JsonValue]:
+    """The content of a message with pictures, each where it stood; they are numbered through the whole chat."""
+    if not message.media:
+        return {}
+    content = ""
+    done = 0
+    for media in message.media:
+        content += vault.hide_text(message.text[done : media.at]) + vault.hide_piece(-1 - next(pictures))
+        done = media.at
+    return {"content": content + vault.hide_text(message.text[done:])}
 
 
 def _hidden(message: Mapping[str, JsonValue], vault: Vault) -> dict[str, JsonValue]:

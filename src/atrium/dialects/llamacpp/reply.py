@@ -31,6 +31,7 @@ class Reading:
 
     choice: int
     prompt_tokens: int
+    """0: as the engine counts them, which knows how many a picture takes."""
     stops: tuple[str, ...] = ()
     calls: bool = False
     """Tool calls may stand in the text."""
@@ -163,7 +164,8 @@ class ReplyReader:
         self.ended = True
         timings = chunk.timings
         cached = timings.cache_n if timings else 0
-        usage = Usage(self._reading.prompt_tokens, self._tokens, cached, self._reasoning_tokens)
+        prompt = self._reading.prompt_tokens or chunk.tokens_evaluated
+        usage = Usage(prompt, self._tokens, cached, self._reasoning_tokens)
         took = Timing(prompt=timings.prompt_ms / 1000, generation=timings.predicted_ms / 1000) if timings else Timing()
         return [*events, Ended(self._choice, finish, stopped_by), Spent(usage, took, self._context(finish))]
 

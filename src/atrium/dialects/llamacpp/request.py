@@ -29,7 +29,7 @@ def tokenize_body(pieces: Sequence[Piece] | str, *, special: bool = False) -> by
 
 
 def completion_body(
-    ids: Sequence[int],
+    prompt: Sequence[int] | Mapping[str, object],
     sampling: Sampling,
     *,
     max_tokens: int,
@@ -37,13 +37,13 @@ def completion_body(
     shaping: Shaping,
     top_logprobs: int | None = None,
 ) -> bytes:
-    """`POST /completion`, always streamed.
+    """`POST /completion`, always streamed; the prompt as token ids, or with pictures as `picture_prompt` makes it.
 
     Stop strings stay here, since the engine loses what it held back when it ends for another reason. Absent sampling
     fields are left to the model's defaults.
     """
     body: dict[str, object] = {
-        "prompt": list(ids),
+        "prompt": prompt if isinstance(prompt, Mapping) else list(prompt),
         "stream": True,
         "n_predict": max_tokens,
         "cache_prompt": True,

@@ -43,6 +43,7 @@ class Chunk(msgspec.Struct):
     stop: bool = False
     stop_type: str = ""
     tokens_predicted: int = 0
+    tokens_evaluated: int = 0
     completion_probabilities: list[TokenProb] = []
     timings: Timings | None = None
     error: Failure | None = None

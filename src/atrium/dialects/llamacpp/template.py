@@ -8,25 +8,38 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
 
 from jinja2 import TemplateError, meta, pass_context
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from atrium.core.errors import InvalidValue, Unsupported
 from atrium.core.models import Vocabulary
 from atrium.core.requests import JsonValue
+from atrium.dialects.llamacpp.bounded_jinja import (
+    METER,
+    BoundedEnvironment,
+    Meter,
+    TemplateTimeError,
+    bounded_strftime,
+    check_numbers,
+)
 from atrium.dialects.llamacpp.known_templates import PLAIN
 from atrium.dialects.llamacpp.marks import THOUGHT
 
 Piece = int | str
-"""A token id, or text that is tokenised without special-token parsing."""
+"""A token id, or text that is tokenised without special-token parsing; a negative number is a picture."""
 
 VAULT = "_atrium_vault"
+LONGEST_SOURCE = 256 * 1024
+"""Characters; the longest templates that models come with have about 30,000."""
+DEEP = (RecursionError, MemoryError)
+COMPILING = (TemplateError, SyntaxError, ValueError, ArithmeticError, *DEEP)
+RENDERING = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, *DEEP)
+"""What a template of anybody's may raise."""
 
 
 class TemplateRefusalError(TemplateError):
@@ -38,7 +51,8 @@ class Vault:
     """Keeps a caller's texts out of the template's hands. `nonce` must be unguessable, so that no text can name one."""
 
     nonce: str
-    texts: list[str] = field(default_factory=list[str])
+    texts: list[Piece] = field(default_factory=list[Piece])
+    """And what stands for pictures."""
 
     def hide(self, value: JsonValue) -> JsonValue:
         """The same value with every text in it replaced by a placeholder; an empty text stays empty."""
@@ -53,7 +67,10 @@ class Vault:
     def hide_text(self, text: str) -> str:
         if not text:
             return text
-        self.texts.append(text)
+        return self.hide_piece(text)
+
+    def hide_piece(self, piece: Piece) -> str:
+        self.texts.append(piece)
         return f"\ue000{self.nonce}.{len(self.texts) - 1}\ue001"
 
     @property
@@ -61,7 +78,7 @@ class Vault:
         return re.compile(f"\ue000{re.escape(self.nonce)}\\.([0-9]+)\ue001")
 
     def reveal(self, text: str) -> str:
-        return self.pattern.sub(lambda found: self.texts[int(found[1])], text)
+        return self.pattern.sub(lambda found: str(self.texts[int(found[1])]), text)
 
     def reveal_all(self, value: object) -> object:
         if isinstance(value, str):
@@ -74,6 +91,8 @@ class Vault:
 
     def to_json(self, value: object, indent: int | None = None) -> str:
         """The template's `tojson`: its output is a caller's text too, so it stays hidden."""
+        METER.get().weigh(value)
+        check_numbers([indent])
         return self.hide_text(json.dumps(self.reveal_all(value), ensure_ascii=False, indent=indent))
 
 
@@ -87,15 +106,17 @@ class ChatTemplate:
     def __init__(self, source: str) -> None:
         self.knows_tools = bool(re.search(r"\btools\b", source))
         self.knows_reasoning = THOUGHT in source
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
+        self.slow = False
+        """It once took longer than the event loop has patience for."""
+        if len(source) > LONGEST_SOURCE:
+            raise Unsupported(f"The model's chat template is longer than {LONGEST_SOURCE} characters", param="messages")
+        environment = BoundedEnvironment()
         # Filters are bound when a template runs, and each rendering has a vault of its own to hide JSON in.
         cast("dict[str, object]", environment.filters)["tojson"] = pass_context(_to_json)
         try:
             self.variables = meta.find_undeclared_variables(environment.parse(source or PLAIN))
             self._template = environment.from_string(source or PLAIN)
-        except TemplateError as error:
+        except COMPILING as error:
             raise Unsupported(f"The model's chat template cannot be compiled: {error}", param="messages") from None
 
     def render(
@@ -105,8 +126,13 @@ class ChatTemplate:
         *,
         now: datetime,
         variables: Mapping[str, object],
+        expired: Callable[[], bool],
     ) -> str:
-        """The prompt with placeholders in it. Raises InvalidValue where the template rejects or cannot take it."""
+        """The prompt with placeholders in it.
+
+        Raises InvalidValue where the template rejects or cannot take it, TemplateTimeError once its time is `expired`.
+        """
+        meter = METER.set(Meter(expired))
         try:
             return self._template.render(
                 variables,
@@ -114,14 +140,19 @@ class ChatTemplate:
                 messages=list(messages),
                 add_generation_prompt=True,
                 raise_exception=refuse,
-                strftime_now=now.strftime,
+                strftime_now=bounded_strftime(now.strftime),
             )
+        except TemplateTimeError:
+            raise
         except TemplateRefusalError as error:
             raise InvalidValue(f"The model's chat template says: {error}", param="messages") from None
-        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        except RENDERING as error:
+            reason = f"it nests too deeply ({type(error).__name__})" if isinstance(error, DEEP) else str(error)
             raise InvalidValue(
-                f"The model's chat template cannot render these messages: {error}", param="messages"
+                f"The model's chat template cannot render these messages: {reason}", param="messages"
             ) from None
+        finally:
+            METER.reset(meter)
 
 
 def _to_json(context: Context, value: object, **options: int | None) -> str:
@@ -137,7 +168,11 @@ def split_prompt(rendered: str, vault: Vault, vocabulary: Vocabulary) -> list[Pi
     parts = vault.pattern.split(rendered)
     for index, part in enumerate(parts):
         if index % 2:
-            _append(pieces, vault.texts[int(part)])
+            hidden = vault.texts[int(part)]
+            if isinstance(hidden, str):
+                _append(pieces, hidden)
+            else:
+                pieces.append(hidden)
         elif control is None:
             _append(pieces, part)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from atrium.core.errors import InvalidValue
@@ -84,7 +85,7 @@ def read_content(fields: Fields, *, optional: bool) -> tuple[str, tuple[Media, .
         elif kind == "refusal":
             texts.append(part.text("refusal") or "")
         elif kind in MEDIA_PARTS:
-            media.append(read_media(part, kind))
+            media.append(replace(read_media(part, kind), at=sum(map(len, texts))))
         else:
             raise InvalidValue(f"'{part.place('type')}' is {shown(kind)}, which no model here takes", param=part.path)
     return "".join(texts), tuple(media)

@@ -8,12 +8,16 @@ from importlib.metadata import PackageNotFoundError, version
 
 from atrium.core.errors import ConfigError, EngineMissing
 from atrium.core.models import Ability, Dimensions, ModelCard
+from atrium.dialects.llamacpp.pictures import MARK
 from atrium.engines.recipes.recipe import Plan, fingerprint
 
 MIB = 1024 * 1024
 PACKAGE = "xllamacpp"
 CHAT_BATCH = 128
 """A prompt step of more tokens keeps a cancelled request's slot longer, and is no faster."""
+PICTURE_BATCH = 1024
+"""A picture's tokens must fit one step with some models."""
+PICTURE_SCRATCH = 128 * MIB
 EMBEDDING_BATCH = 2048
 """An embedding input must fit one step, since every token sees every other."""
 EMBEDDING_SLOTS = 4
@@ -85,8 +89,9 @@ class LlamaCppRecipe:
                 f"--threads={threads}",
                 f"--prompt-cache={self.prompt_cache // MIB}",
                 *(("--embedding", f"--pooling={card.options.get('pooling', 'mean')}") if embeds else ()),
+                *((f"--projector={card.projector.path}",) if card.projector else ()),
             ),
-            environment={"GOMP_SPINCOUNT": SPINS},
+            environment={"GOMP_SPINCOUNT": SPINS, "LLAMA_MEDIA_MARKER": MARK},
             threads=threads,
         )
 
@@ -115,6 +120,8 @@ class _Cost:
 
     @property
     def batch(self) -> int:
+        if self.card.projector:
+            return PICTURE_BATCH
         return EMBEDDING_BATCH if self.embeds else CHAT_BATCH
 
     @property
@@ -130,7 +137,8 @@ class _Cost:
         else:
             scratch = self.card.facts.vocabulary.size + 8 * size.embedding_length
         cache = 0 if self.embeds else self.prompt_cache
-        return size.tensor_bytes + scratch * self.batch * 4 + cache + PROCESS
+        sight = self.card.projector.size + PICTURE_SCRATCH if self.card.projector else 0
+        return size.tensor_bytes + scratch * self.batch * 4 + cache + sight + PROCESS
 
     @property
     def per_token(self) -> int:

@@ -38,6 +38,7 @@ class Options(Protocol):
     prompt_cache: int
     embedding: bool
     pooling: str
+    projector: str
 
 
 def options() -> Options:
@@ -47,6 +48,7 @@ def options() -> Options:
         parser.add_argument(f"--{number}", required=True, type=int)
     parser.add_argument("--embedding", action="store_true")
     parser.add_argument("--pooling", choices=tuple(POOLING), default="mean")
+    parser.add_argument("--projector", default="")
     told = argparse.Namespace()
     parser.parse_args(namespace=told)
     return told  # pyright: ignore[reportReturnType] - a Namespace has whatever the parser put into it
@@ -80,6 +82,8 @@ def parameters(told: Options) -> CommonParams:
     wanted.fit_params = False
     wanted.cache_ram_mib = told.prompt_cache
     wanted.sse_ping_interval = PING
+    if told.projector:
+        wanted.mmproj.path = told.projector
     if told.embedding:
         wanted.embedding = True
         wanted.pooling_type = POOLING[told.pooling]
