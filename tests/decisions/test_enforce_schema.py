@@ -207,3 +207,11 @@ def test_whatever_is_enforced_admits_only_what_was_asked_for(schema: Any, value:
 def valid(schema: Any, value: Any) -> bool:
     judge: Any = Draft202012Validator(schema)
     return judge.is_valid(value)
+
+
+@pytest.mark.parametrize("first", ["oneOf", "anyOf"])
+def test_one_of_and_any_of_both_hold_whichever_comes_first(first: str) -> None:
+    both: dict[str, Any] = {"oneOf": [{}], "anyOf": [{"type": "null"}]}
+    made = enforced({first: both[first], **both}, strict=True).schema
+    assert valid(made, None)
+    assert not valid(made, [])

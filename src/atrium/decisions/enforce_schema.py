@@ -148,7 +148,8 @@ class Reduction:
         applied = [name for name in IN_PLACE if name in schema]
         alone = whole and not (applied and (len(applied) > 1 or constrains(schema)))
         out: Schema = {}
-        for name, value in schema.items():
+        # What `oneOf` comes to is joined to what `anyOf` asks for, whichever was written first.
+        for name, value in sorted(schema.items(), key=lambda item: item[0] == "oneOf"):
             if name in KEPT:
                 self.keep(out, name, value)
             elif name in LEAST or name in MOST:
