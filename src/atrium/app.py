@@ -46,6 +46,7 @@ from atrium.services.complete import Complete
 from atrium.services.configure_model import ConfigureModel
 from atrium.services.embed import EmbedTexts
 from atrium.services.fill_store import FillBounds, FillStore
+from atrium.services.ground_chat import GroundChat
 from atrium.services.install_model import InstallModel
 from atrium.services.issue_key import IssueKey, Wish
 from atrium.services.list_models import ListModels
@@ -236,7 +237,7 @@ async def opened_documents(
     try:
         async with FillStore(stores, storage.ingests, prepare, filling, tell) as fill:
             search = SearchStore(stores, shelf, embed, own.query_text)
-            yield Documents(stores, StoreDocuments(stores, fill), search, parser)
+            yield Documents(stores, StoreDocuments(stores, fill), search, parser, GroundChat(stores, search))
     finally:
         await parser.close()
         await shelf.close()

@@ -21,7 +21,7 @@ FAKES = {
     "ATRIUM_MODELS__ALLOW_FAKE": "true",
     "ATRIUM_MODELS__DEFAULTS__EMBEDDING": MODEL,
     "ATRIUM_MODELS__DEFAULTS__CHAT": "talk",
-    "ATRIUM_FILES__MAX_UPLOAD": "1MB",
+    "ATRIUM_FILES__MAX_UPLOAD": "4MB",
     "ATRIUM_DOCUMENTS__PARSE_TIMEOUT": "20s",
 }
 Row = dict[str, Any]
@@ -95,7 +95,7 @@ def truncated_docx() -> bytes:
     return packed.getvalue()[:-200]
 
 
-def bomb_docx(size: int = 700_000_000) -> bytes:
+def bomb_docx(size: int = 300_000_000) -> bytes:
     """Small, and unpacked larger than anything may be."""
     packed = io.BytesIO()
     space = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"

@@ -204,6 +204,16 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Citation:
+    """A passage that was put before a model."""
+
+    number: int
+    """As the model may cite it: `[1]` is the first."""
+    store: Store
+    found: Found
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     text: str
     top_k: int = 10

@@ -180,6 +180,15 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True)
+class Grounding:
+    """Document stores that an answer is to stand on."""
+
+    stores: tuple[str, ...]
+    """Ids or names."""
+    top_k: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chat:
     """One chat, whole and checked."""
 
@@ -224,6 +233,7 @@ class Chat:
     """A template of the caller's, in Ollama's notation, in place of the model's own."""
     dialect: Dialect = Dialect.OPENAI
     """Which one it was written in."""
+    grounding: Grounding | None = None
 
 
 Prompt = str | tuple[int, ...]

@@ -26,7 +26,7 @@ def query_terms(text: str) -> tuple[str, ...]:
 
 
 def words(text: str) -> list[str]:
-    plain = unicodedata.normalize("NFKD", text.casefold())
+    plain = unicodedata.normalize("NFKD", text.casefold()).casefold()
     plain = "".join(c for c in plain if not unicodedata.combining(c)) if not plain.isascii() else plain
     spaced = UNSPACED.sub(r" \g<0> ", plain) if not plain.isascii() else plain
     return [word[:LONGEST] for word in WORD.findall(spaced)]

@@ -26,6 +26,7 @@ class Body(msgspec.Struct):
     stream: msgspec.Raw = msgspec.Raw()
     name: msgspec.Raw = msgspec.Raw()
     source: msgspec.Raw = msgspec.Raw()
+    atrium: msgspec.Raw = msgspec.Raw()
 
 
 class Usual(msgspec.Struct):
@@ -47,6 +48,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     """The field that named the model."""
     form: tuple[int, int] | None = None
     """Where the value begins and ends in a form; None for a body that is JSON."""
+    grounded: bool = False
+    """Atrium's own extension is in it: there is more to do than to relay it."""
 
 
 def peek_json(body: bytes, *, management: bool = False) -> Call:
@@ -72,8 +75,8 @@ def peek_json(body: bytes, *, management: bool = False) -> Call:
     for field in ("model", "name", "source") if management else ("model",):
         raw = bytes(getattr(call, field))
         if raw and raw != b"null":
-            return Call(read_name(raw, field), read_flag(bytes(call.stream)), field)
-    return Call("", read_flag(bytes(call.stream)))
+            return Call(read_name(raw, field), read_flag(bytes(call.stream)), field, grounded=bool(bytes(call.atrium)))
+    return Call("", read_flag(bytes(call.stream)), grounded=bool(bytes(call.atrium)))
 
 
 def is_plain(body: bytes) -> bool:

@@ -12,6 +12,7 @@ from atrium.services.check_key import CheckKey
 from atrium.services.complete import Complete
 from atrium.services.configure_model import ConfigureModel
 from atrium.services.embed import EmbedTexts
+from atrium.services.ground_chat import GroundChat
 from atrium.services.install_model import InstallModel
 from atrium.services.issue_key import IssueKey
 from atrium.services.list_models import ListModels
@@ -32,6 +33,7 @@ class Documents:
     contents: StoreDocuments
     search: SearchStore
     parser: Parser
+    ground_chat: GroundChat
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atrium.core.document_ports import Shelf
-from atrium.core.documents import Act, Found, Mode, Query, Store
+from atrium.core.documents import Act, Found, Mode, Query, Scored, Store
 from atrium.core.errors import InvalidValue
 from atrium.core.people import Caller
 from atrium.core.requests import Embed
@@ -14,8 +14,8 @@ from atrium.decisions.fuse_ranks import fuse_ranks
 from atrium.services.embed import EmbedTexts
 from atrium.services.stores import Stores
 
-DEFAULT_PERCENT = {Mode.VECTOR: 50.0, Mode.HYBRID: 50.0, Mode.TEXT: 0.0}
-"""Least similarity in percent. What holds the very words is wanted whatever its vector says."""
+NEAR_PERCENT = 50.0
+"""Least similarity of what is found by its vector, where nothing is said; what holds the very words needs none."""
 DEEPER = 4
 """How many times `top_k` candidates each way brings to a fusion."""
 LEAST_CANDIDATES = 50
@@ -43,9 +43,9 @@ class SearchStore:
         if len(query.text) > self.longest:
             raise InvalidValue(f"'query' has more than {self.longest} characters", param="query")
         vector = await self._vector(store, query.text, caller)
-        least = DEFAULT_PERCENT[query.mode] if query.least_percent is None else query.least_percent
         ids = await self._ranked(store.id, query, vector)
         found = await self.shelf.found(store.id, ids, vector)
+        least = query.least_percent or 0.0
         return tuple(one for one in found if percent(one.similarity) >= least)[: query.top_k]
 
     async def _vector(self, store: Store, text: str, caller: Caller) -> bytes:
@@ -56,14 +56,18 @@ class SearchStore:
     async def _ranked(self, store_id: str, query: Query, vector: bytes) -> list[int]:
         """Ids of chunks, best first: `top_k` of them, or more where some may yet fall out."""
         if query.mode is Mode.VECTOR:
-            near = await self.shelf.nearest(store_id, vector, query.top_k, query.where)
-            return [one.chunk_id for one in near]
+            return [one.chunk_id for one in await self._near(store_id, query, vector, query.top_k)]
         most = min(max(query.top_k * DEEPER, LEAST_CANDIDATES), MOST_CANDIDATES)
         words = await self.shelf.matching(store_id, query_terms(query.text), most, query.where)
         if query.mode is Mode.TEXT:
             return [one.chunk_id for one in words]
-        near = await self.shelf.nearest(store_id, vector, most, query.where)
+        near = await self._near(store_id, query, vector, most)
         return [one.chunk_id for one in fuse_ranks((near, words))][:most]
+
+    async def _near(self, store_id: str, query: Query, vector: bytes, most: int) -> list[Scored]:
+        least = NEAR_PERCENT if query.least_percent is None else query.least_percent
+        near = await self.shelf.nearest(store_id, vector, most, query.where)
+        return [one for one in near if percent(one.score) >= least]
 
 
 def percent(similarity: float) -> float:

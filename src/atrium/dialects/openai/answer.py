@@ -89,6 +89,7 @@ def chat_body(stamp: Stamp, collected: Collected, *, scored: bool = False, legac
             "system_fingerprint": stamp.fingerprint,
             "choices": choices,
             "usage": usage_object(collected.usage),
+            **({} if stamp.extension is None else {"atrium": stamp.extension}),
         }
     )
 

@@ -11,6 +11,7 @@ from atrium.core.requests import (
     Chat,
     Completion,
     Embed,
+    Grounding,
     JsonValue,
     Overflow,
     Prompt,
@@ -26,6 +27,10 @@ from atrium.dialects.openai.tools import read_tool_use
 
 MOST_CHOICES = 16
 MOST_LOGPROBS = 20
+MOST_STORES = 16
+PASSAGES, MOST_PASSAGES = 5, 100
+"""How many passages of document stores an answer stands on, unless it is said, and at most."""
+GROUNDING_FIELDS = frozenset({"stores", "top_k"})
 MOST_METADATA = 16
 LONGEST_KEY = 64
 LONGEST_VALUE = 512
@@ -66,6 +71,7 @@ CHAT_FIELDS = SHARED_FIELDS | {
     "store",
     "modalities",
     "truncation",
+    "atrium",
 }
 COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "echo", "logprobs", "best_of"}
 EMBED_FIELDS = frozenset({"model", "input", "encoding_format", "dimensions", "truncate", "user", "keep_alive"})
@@ -93,6 +99,7 @@ def parse_chat(raw: bytes, bounds: RequestBounds) -> Chat:
         template=template.values if template else {},
         think=read_think(fields),
         overflow=read_overflow(fields),
+        grounding=read_grounding(fields),
         store=fields.flag("store"),
         user=fields.text("user") or "",
         metadata=read_metadata(fields),
@@ -100,6 +107,21 @@ def parse_chat(raw: bytes, bounds: RequestBounds) -> Chat:
         dropped=unknown(fields, CHAT_FIELDS),
         fields=tuple(fields.values),
     )
+
+
+def read_grounding(fields: Fields) -> Grounding | None:
+    """Atrium's own extension: `"atrium": {"stores": ["…"], "top_k": 5}`."""
+    inner = fields.inner("atrium")
+    if inner is None:
+        return None
+    names = inner.items("stores", MOST_STORES) or []
+    if not all(isinstance(name, str) and name for name in names):
+        raise wrong(inner.place("stores"), "a list of ids or names of stores", names)
+    for name in inner.values:
+        if name not in GROUNDING_FIELDS:
+            raise InvalidValue(f"'atrium' has no field '{name[:64]}'", param=inner.place(name[:64]))
+    top_k = inner.integer("top_k", 1, MOST_PASSAGES) or PASSAGES
+    return Grounding(tuple(str(name) for name in names), top_k) if names else None
 
 
 def parse_completion(raw: bytes, bounds: RequestBounds) -> Completion:

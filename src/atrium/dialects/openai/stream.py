@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -34,6 +35,8 @@ class Stamp:
     """Unix seconds."""
     model: str
     fingerprint: str
+    extension: Mapping[str, object] | None = None
+    """What the member `atrium` says, of a whole answer and of the last chunks of a stream."""
 
 
 class ChatStream:
@@ -51,7 +54,10 @@ class ChatStream:
             "system_fingerprint": stamp.fingerprint,
         }
         self._head = b"data: " + orjson.dumps(head)[:-1] + b',"choices":['
+        said = b"" if stamp.extension is None else b',"atrium":' + orjson.dumps(stamp.extension)
         self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
+        self._last = self._tail.replace(b"}\n\n", said + b"}\n\n")
+        self._end = said + b"}\n\n"
         self._include_usage = include_usage
         self._legacy = legacy
 
@@ -88,12 +94,12 @@ class ChatStream:
         reason = b"null" if finish is None else b'"%b"' % finish.encode()
         scores = b"null" if logprobs is None else orjson.dumps(logprobs)
         one = b'{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}' % (choice, delta, scores, reason)
-        return self._head + one + self._tail
+        return self._head + one + (self._tail if finish is None else self._last)
 
     def _usage(self, usage: Usage) -> bytes:
         if not self._include_usage:
             return b""
-        return self._head + b'],"usage":' + orjson.dumps(usage_object(usage)) + b"}\n\n"
+        return self._head + b'],"usage":' + orjson.dumps(usage_object(usage)) + self._end
 
 
 def finish_reason(finish: Finish, *, legacy: bool) -> str:

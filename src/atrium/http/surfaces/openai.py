@@ -15,6 +15,7 @@ from atrium.core.models import Ability
 from atrium.core.people import ANONYMOUS, Caller
 from atrium.core.requests import Completion, Overflow
 from atrium.dialects.openai.answer import Collected, chat_body
+from atrium.dialects.openai.citations import citations_object
 from atrium.dialects.openai.completions import CompletionStream, completion_body
 from atrium.dialects.openai.dropped import dropped_names
 from atrium.dialects.openai.errors import error_event
@@ -70,9 +71,10 @@ class Surface:
         chat = parse_chat(await self._body(request), self.bounds.request)
         chat = replace(chat, overflow=asked_overflow(request) or chat.overflow)
         exchange, caller = told(request)
+        chat, citations = await while_connected(request.receive, self.services.documents.ground_chat(chat, caller))
         exchange.model = self._card_name(chat.model, Ability.CHAT)
         answer = await while_connected(request.receive, self.services.answer_chat(chat, caller))
-        stamp = stamp_of("chatcmpl", answer)
+        stamp = replace(stamp_of("chatcmpl", answer), extension=citations_object(citations))
         watched = Watched(answer.events, exchange)
         headers = {**dropped_header(dropped_names(chat, answer.dropped)), **truncated_header(answer.truncated)}
         legacy = chat.tool_use.legacy

@@ -1,0 +1,45 @@
+"""`atrium stores`, next to a running server and on a folder alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.running import command
+from tests.stores.shop import FAKES, MODEL, Shop, install
+
+
+def test_stores_are_made_filled_and_searched_by_commands(shop: Shop, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.txt", tmp_path / "bad.pdf"
+    good.write_text("Vacation is 25 days a year.")
+    bad.write_bytes(b"%PDF-1.4 nonsense")
+
+    def stores(*words: str) -> tuple[int, str]:
+        done = command(shop.server.data_dir, "stores", *words, **FAKES)
+        return done.returncode, done.stdout + done.stderr
+
+    assert stores("create", "papers", "--user", "bob")[0] == 0
+    assert stores("create", "papers", "--user", "bob")[0] == 1
+    code, said = stores("add", "papers", str(good), str(bad), "--user", "bob")
+    assert code == 1
+    assert "good.txt" in said
+    assert "indexed" in said
+    assert "bad.pdf" in said
+    code, said = stores("query", "papers", "Vacation is 25 days a year.", "--user", "bob", "--json")
+    assert (code, json.loads(said)[0]["file_path"]) == (0, "good.txt")
+    assert "good.txt" in stores("query", "papers", "vacation", "--user", "bob")[1]
+    (row,) = json.loads(stores("list", "--user", "bob", "--json")[1])
+    assert (row["name"], row["owner_username"], row["document_count"]) == ("papers", "bob", 1)
+    assert "papers" in stores("list", "--all")[1]
+    assert stores("query", "papers", "x", "--user", "eve")[0] == 1
+    assert stores("list", "--user", "nobody-here")[0] == 1
+
+
+def test_without_a_server_they_work_on_the_folder(tmp_path: Path) -> None:
+    folder, file = tmp_path / "data", tmp_path / "a.txt"
+    file.write_text("some words")
+    install(folder, f"fake:{MODEL}?ability=embedding")
+    for words in (("create", "papers"), ("add", "papers", str(file)), ("query", "papers", "some words")):
+        done = command(folder, "stores", *words, **FAKES)
+        assert done.returncode == 0, done.stderr
+    assert "a.txt" in done.stdout
