@@ -179,7 +179,6 @@ class Relayed:
             self.forwarding.look(now)
 
     def pause(self) -> None:
-        """The client reads too slowly."""
         if self.forwarding:
             self.forwarding.pause()
 
@@ -267,7 +266,6 @@ class Relayed:
             self.upload.catch_up(upstream)
 
     def release_body(self) -> None:
-        """It is not needed any more."""
         self._pieces = []
         self.lane.buffered -= self._held
         self._held = 0

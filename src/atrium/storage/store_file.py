@@ -21,7 +21,7 @@ from atrium.core.documents import Chunk, Document, Found, Indexed, Metadata, Pag
 from atrium.core.errors import Conflict
 from atrium.decisions.fit_metadata import fit_metadata
 from atrium.decisions.fold_text import fold_text
-from atrium.storage.vector_blocks import Row
+from atrium.storage.vector_blocks import Row, cosine
 
 SCHEMA = """
 create table if not exists facts (name text primary key, value) without rowid;
@@ -248,17 +248,17 @@ class StoreFile:
     def found(self, chunk_ids: Sequence[int], vector: bytes) -> tuple[Found, ...]:
         query = (
             "select chunks.start, chunks.stop, chunks.page, chunks.text, documents.uid, documents.filename,"
-            " documents.metadata, 1 - vec_distance_cosine(vectors.embedding, ?)"
-            " from chunks join documents on documents.id = chunks.document join vectors on vectors.rowid = chunks.id"
-            " where chunks.id = ?"
+            " documents.metadata from chunks join documents on documents.id = chunks.document where chunks.id = ?"
         )
         there: list[Found] = []
         with self._reading:
             for chunk_id in chunk_ids:
-                for start, stop, page, text, uid, name, metadata, similarity in self._reader.execute(
-                    query, (vector, chunk_id)
-                ):
+                rows = self._reader.execute(query, (chunk_id,)).fetchall()
+                # Not joined: sqlite-vec looks a row up quickly only where its number stands in the query itself.
+                own = self._reader.execute("select embedding from vectors where rowid = ?", (chunk_id,)).fetchall()
+                for (start, stop, page, text, uid, name, metadata), (embedding,) in zip(rows, own, strict=False):
                     chunk = Chunk(start, stop, text, page)
+                    similarity = cosine(bytes(embedding), vector)
                     there.append(Found(chunk_id, chunk, uid, name, orjson.loads(metadata), similarity))
         return tuple(there)
 

@@ -31,6 +31,8 @@ class ShelfBounds:
     vector_memory: int
     """Bytes for vectors that are kept in memory, all stores together."""
     threads: int = 4
+    small: int = SMALL
+    """Chunks of a store that is scanned in its file."""
 
 
 class Opened:
@@ -181,7 +183,7 @@ class StoreFiles:
     def _in_memory(self, store_id: str, opened: Opened) -> VectorBlocks | None:
         """The store's vectors in memory, brought there if that pays and there is room."""
         blocks = opened.blocks
-        if blocks is not None or opened.file.tally.chunks <= SMALL:
+        if blocks is not None or opened.file.tally.chunks <= self._bounds.small:
             return blocks
         with opened.changing:
             if opened.blocks is None:

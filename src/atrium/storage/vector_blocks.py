@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import mul
 from typing import Any
 
 from atrium.core.documents import Scored
@@ -14,6 +15,11 @@ from atrium.core.documents import Scored
 FULL = 8192
 """Rows of a block that is not added to any more."""
 FLOAT = 4
+
+
+def cosine(one: bytes, other: bytes) -> float:
+    """Of two unit vectors."""
+    return sum(map(mul, memoryview(one).cast("f"), memoryview(other).cast("f")))
 
 
 @dataclass(frozen=True, slots=True)
