@@ -65,10 +65,9 @@ from atrium.settings.load import load
 from atrium.settings.tree import Loaded, Settings
 from atrium.storage.endpoints import EndpointFile
 from atrium.storage.folder import DataFolder
-from atrium.storage.opening import Kept, Storage, open_storage
-from atrium.storage.postgres_shelf import PostgresShelf
+from atrium.storage.opening import Kept, Storage, open_shelf, open_storage
 from atrium.storage.secrets import read_pepper
-from atrium.storage.store_files import ShelfBounds, StoreFiles
+from atrium.storage.store_files import ShelfBounds
 from atrium.telemetry.events import EventLog
 from atrium.telemetry.metrics import Metrics
 
@@ -230,7 +229,7 @@ async def opened_documents(
     own = settings.documents
     bounds = ParseBounds(own.parse_memory, own.parse_timeout, own.parallel, own.max_text)
     parser = DocumentParser(bounds, folder.tmp, child_environment(os.environ))
-    shelf = await open_shelf(settings, folder, storage)
+    shelf = await open_shelf(storage, folder.stores, ShelfBounds(own.open_stores, own.vector_memory))
     cutting = Cutting(own.chunk_tokens * CHARACTERS, own.overlap_tokens * CHARACTERS)
     stores = Stores(storage.stores, shelf, storage.users, embed.models, cutting, own.stores_per_user)
     prepare = PrepareDocument(parser, shelf, embed, folder.files, own.max_chunks)
@@ -242,16 +241,6 @@ async def opened_documents(
     finally:
         await parser.close()
         await shelf.close()
-
-
-async def open_shelf(settings: Settings, folder: DataFolder, storage: Storage) -> StoreFiles | PostgresShelf:
-    """Files of this folder's own; in PostgreSQL for the gateways that share it."""
-    own = settings.documents
-    if storage.database.sqlite:
-        return StoreFiles(folder.stores, ShelfBounds(own.open_stores, own.vector_memory))
-    shelf = PostgresShelf(storage.database, own.vector_memory)
-    await shelf.open()
-    return shelf
 
 
 def build_library(settings: Settings, folder: DataFolder, tell: Tell) -> Library:

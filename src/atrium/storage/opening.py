@@ -14,9 +14,11 @@ from atrium.storage.database import Database, open_database
 from atrium.storage.ingests import StoredIngests
 from atrium.storage.keys import StoredKeys
 from atrium.storage.people import StoredUsers
+from atrium.storage.postgres_shelf import PostgresShelf
 from atrium.storage.secrets import fingerprint
 from atrium.storage.sessions import StoredSessions
 from atrium.storage.store_book import StoredStores
+from atrium.storage.store_files import ShelfBounds, StoreFiles
 from atrium.storage.tables import meta
 
 PEPPER = "pepper"
@@ -73,6 +75,15 @@ async def open_storage(url: str | None, file: Path, pepper: bytes, kept: Kept = 
         StoredStores(database),
         StoredIngests(database),
     )
+
+
+async def open_shelf(storage: Storage, folder: Path, bounds: ShelfBounds) -> StoreFiles | PostgresShelf:
+    """Stores as files in a folder of this gateway's own; in PostgreSQL for all gateways that share it."""
+    if storage.database.sqlite:
+        return StoreFiles(folder, bounds)
+    shelf = PostgresShelf(storage.database, bounds.vector_memory)
+    await shelf.open()
+    return shelf
 
 
 async def check_pepper(database: Database, mark: str) -> None:
