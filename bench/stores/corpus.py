@@ -18,7 +18,7 @@ DASH = re.compile(r"\\-|\\\(em|\\\(en")
 SECTION = re.compile(r"^\.SH\s+\"?([^\"]*)\"?", re.IGNORECASE)
 MARKUP = re.compile(r"^\.(?:B|I|BR|RB|BI|IB|IR|RI|SM|TP|IP)\b\s*(.*)$")
 LEAST_WORDS = 5
-LONGEST = 6000
+LONGEST = 2400
 """Characters of a page that are taken: its beginning tells what it is about."""
 
 

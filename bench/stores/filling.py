@@ -19,7 +19,7 @@ from atrium.settings.load import load
 from bench.stores.corpus import Page, pages
 from bench.stores.files import silent, taken_in
 
-DOCUMENTS, ROUNDS, BATCH = 16, 3, 64
+DOCUMENTS, ROUNDS, BATCH = 12, 3, 64
 
 
 async def ingest_rows(data_dir: Path) -> list[tuple[str, str, str]]:

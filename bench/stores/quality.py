@@ -14,7 +14,7 @@ from atrium.settings.load import load
 from bench.stores.corpus import Page, pages
 from bench.stores.files import silent, taken_in
 
-PAGES = 300
+PAGES = 100
 TOP = 10
 
 
