@@ -36,6 +36,7 @@ from atrium.relay.fetch_media import MediaFetch
 from atrium.relay.health import Checker
 from atrium.relay.pictures import PictureBounds, PictureReader
 from atrium.relay.pool import PoolBounds
+from atrium.relay.remote_models import RemoteModels, remote_bounds
 from atrium.relay.remotes import DirectoryRemotes
 from atrium.relay.roster import Roster
 from atrium.relay.runners import RunnerRelay
@@ -44,6 +45,7 @@ from atrium.services.chat import AnswerChat, Overflows
 from atrium.services.check_key import CheckKey
 from atrium.services.complete import Complete
 from atrium.services.configure_model import ConfigureModel
+from atrium.services.elsewhere import Elsewhere
 from atrium.services.embed import EmbedTexts
 from atrium.services.fill_store import FillBounds, FillStore
 from atrium.services.ground_chat import GroundChat
@@ -157,22 +159,22 @@ async def built(
     library = build_library(settings, folder, tell)
     check_key = CheckKey(storage.keys, storage.sessions, pepper)
     directory = build_directory(settings)
-    relay = build_relay(settings)
-    timeout = settings.limits.answer_timeout
+    ways = build_relay(settings), build_elsewhere(settings, directory), settings.limits.answer_timeout
     async with (
         Checker(directory, settings.discovery.interval, tell) as checker,
         build_installer(settings, library, folder, tell) as installer,
         build_shelves(settings, library, tell) as shelves,
         build_engines(settings, folder, tell) as engines,
         build_vocabularies(settings) as vocabularies,
-        opened_documents(settings, folder, storage, EmbedTexts(library, engines, relay, timeout), tell) as documents,
+        opened_documents(settings, folder, storage, EmbedTexts(library, engines, *ways), tell) as documents,
     ):
         overflows = Overflows(settings.models.context_policy, settings.models.context_policies)
         remotes = DirectoryRemotes(directory)
         services = Services(
-            answer_chat=AnswerChat(library, engines, relay, build_pictures(settings), timeout, overflows),
-            complete=Complete(library, engines, relay, timeout),
-            embed=EmbedTexts(library, engines, relay, timeout),
+            elsewhere=ways[1],
+            answer_chat=AnswerChat(library, engines, ways[0], build_pictures(settings), *ways[1:], overflows),
+            complete=Complete(library, engines, *ways),
+            embed=EmbedTexts(library, engines, *ways),
             list_models=ListModels(library),
             browse_models=BrowseModels(library, remotes),
             load_model=LoadModel(engines),
@@ -316,6 +318,10 @@ def build_relay(settings: Settings) -> RunnerRelay:
 def build_pictures(settings: Settings) -> PictureReader:
     limits = settings.limits
     return PictureReader(PictureBounds(limits.images, limits.image_size, limits.image_pixels), MediaFetch())
+
+
+def build_elsewhere(settings: Settings, directory: Directory) -> Elsewhere:
+    return Elsewhere(RemoteModels(directory, remote_bounds(settings)), settings.limits.answer_timeout)
 
 
 async def flush_often(check_key: CheckKey) -> None:

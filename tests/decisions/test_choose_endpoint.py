@@ -9,6 +9,7 @@ import pytest
 from atrium.core.endpoints import EndpointSpec, Health
 from atrium.core.errors import AtriumError, ModelNotFound, ModelUnavailable, NoEndpoint
 from atrium.core.kinds import KINDS
+from atrium.core.requests import Dialect
 from atrium.decisions.break_circuit import CLOSED, Circuit, Outcome, State, ended, lets_through, outcome_of, sent
 from atrium.decisions.choose_endpoint import Standings, Wanted, choose_endpoint, nobody
 
@@ -20,6 +21,9 @@ class Standing:
     circuit: Circuit = CLOSED
     in_flight: int = 0
     models: frozenset[str] = field(default_factory=lambda: frozenset({"m"}))
+
+    def speaks(self, dialect: Dialect) -> bool:
+        return dialect is Dialect.OPENAI or self.spec.kind.speaks_ollama
 
     def has(self, model: str) -> bool:
         return model in self.models

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atrium.core.errors import AtriumError
 from atrium.http.reading import ClientGone
-from atrium.http.upstream_error import RelayedError
+from atrium.relay.upstream_error import RelayedError
 from atrium.settings.describe import describe
 from atrium.settings.tree import Settings
 from atrium.telemetry.events import NAMES

@@ -27,6 +27,8 @@ class Fake:
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     port: int = 0
     cert: Path | None = None
+    v1: bool = True
+    """For Ollama: whether it serves OpenAI's paths as well."""
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -34,6 +36,8 @@ class Fake:
         command = (*PROGRAM, "--port", str(self.port), "--kind", self.kind, "--models", ",".join(self.models))
         if self.cert:
             command += ("--cert", str(self.cert))
+        if not self.v1:
+            command += ("--without-v1",)
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(Path.home()))
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
@@ -51,6 +55,10 @@ class Fake:
     def when(self, **counts: int) -> None:
         """Returns once so many requests are under way (`in_flight`), or so many connections closed (`hung_up`)."""
         httpx2.get(f"http://127.0.0.1:{self.port}/when", params=counts, trust_env=False, timeout=20).raise_for_status()
+
+    def last(self) -> dict[str, Any]:
+        """The request that it answered last."""
+        return httpx2.get(f"http://127.0.0.1:{self.port}/last", trust_env=False).json()
 
     @property
     def config(self) -> dict[str, Any]:

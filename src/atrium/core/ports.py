@@ -11,7 +11,8 @@ from atrium.core.answers import Embedded, EventStream
 from atrium.core.endpoints import RemoteModel, Runner, RunnerPlan, RunnerStatus
 from atrium.core.models import Available, Catalog, Installing, ModelCard, Said
 from atrium.core.people import Act, Caller, Key, NewKey, Session, User
-from atrium.core.requests import Chat, Completion, Media, Message, Prompt
+from atrium.core.requests import Chat, Completion, Embed, Media, Message, Prompt
+from atrium.core.trails import Trail
 
 
 class Models(Protocol):
@@ -195,6 +196,28 @@ class Pictures(Protocol):
 
     async def read(self, media: Media) -> bytes:
         """The picture's file, from where the request says, checked. Raises InvalidValue that names the part."""
+        ...
+
+
+class Remote(Protocol):
+    """The way to models of endpoints elsewhere, in whatever dialect they are asked."""
+
+    def serves(self, model: str) -> bool:
+        """Whether an endpoint, up or down, lists what the name means."""
+        ...
+
+    def chat(self, chat: Chat, trail: Trail) -> Prepared:
+        """Opened, it raises what choosing an endpoint and asking it may: ModelNotFound, ModelUnavailable, QueueFull,
+        Unreachable, UpstreamFailed, UpstreamTimeout, the endpoint's own refusals, and Unsupported where its dialect has
+        no word for a field."""
+        ...
+
+    def completion(self, completion: Completion, trail: Trail) -> tuple[Prepared, ...]:
+        """One for each prompt, in order."""
+        ...
+
+    async def embed(self, embed: Embed, trail: Trail) -> Embedded:
+        """Raises as an opened `chat` does."""
         ...
 
 

@@ -221,8 +221,6 @@ class Chat:
     defaults: Sampling = Sampling()
     """The dialect's own defaults, for what `sampling` leaves open; an endpoint elsewhere has its own."""
     tuning: Tuning = Tuning()
-    asides: tuple[str, ...] = ()
-    """Fields that say nothing of the answer and that only Atrium itself keeps: a translation cannot carry them."""
     context: tuple[int, ...] = ()
     """Token ids of an earlier answer that this chat goes on from."""
     wants_context: bool = False
@@ -259,14 +257,13 @@ class Completion:
     dropped: tuple[str, ...] = ()
     defaults: Sampling = Sampling()
     tuning: Tuning = Tuning()
-    asides: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
     suffix: str = ""
     """What is to follow the text that the model fills in."""
     raw: bool = False
     """The caller's dialect would have put the prompt into the model's template, but was asked not to."""
     images: tuple[Media, ...] = ()
     dialect: Dialect = Dialect.OPENAI
-    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,5 +275,4 @@ class Embed:
     keep_alive: float | None = None
     dropped: tuple[str, ...] = ()
     tuning: Tuning = Tuning()
-    asides: tuple[str, ...] = ()
     dialect: Dialect = Dialect.OPENAI

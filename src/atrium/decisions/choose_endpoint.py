@@ -14,6 +14,7 @@ import msgspec
 from atrium.core.endpoints import ROUTABLE, EndpointSpec, Health
 from atrium.core.errors import AtriumError, ModelNotFound, ModelUnavailable, NoEndpoint
 from atrium.core.kinds import ANY_OPENAI, EVERY, Kind
+from atrium.core.requests import Dialect
 from atrium.decisions.break_circuit import Circuit, lets_through
 
 
@@ -28,6 +29,8 @@ class Standing(Protocol):
     def circuit(self) -> Circuit: ...
     @property
     def in_flight(self) -> int: ...
+
+    def speaks(self, dialect: Dialect) -> bool: ...
 
     def has(self, model: str) -> bool:
         """Whether its list has this folded name."""
@@ -44,6 +47,8 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
     """Folded names, any of which will do; none: any endpoint."""
     target: str = ""
     """The one endpoint that must answer."""
+    dialect: Dialect | None = None
+    """What the endpoint must speak; None: anything."""
 
 
 class Choice(msgspec.Struct, Generic[S], frozen=True, gc=False):
@@ -82,6 +87,8 @@ def choose_endpoint(
 def unfit(one: Standing, wanted: Wanted, *, anyone: bool) -> str:
     if not qualifies(one.spec.kind, wanted.prefix):
         return f"it is of type {one.spec.kind.name}"
+    if wanted.dialect and not one.speaks(wanted.dialect):
+        return f"it does not speak {wanted.dialect.value}"
     if wanted.target and one.spec.name != wanted.target:
         return "another endpoint was named"
     if one.health not in ROUTABLE:

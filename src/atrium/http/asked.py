@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atrium.core.kinds import ANY_OPENAI
+from atrium.core.requests import Dialect
 from atrium.decisions.allow import Area
 from atrium.decisions.doors import changes_models
 from atrium.decisions.relayed_path import ROOT, is_suspicious, split_prefix
@@ -24,6 +25,13 @@ LISTS = frozenset({b"/v1/models", b"/v1/models/"})
 OPENAI_PATHS = (b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/v1/responses", b"/v1/rerank")
 OPENAI_FAMILIES = (b"/v1/audio/", b"/v1/images/", b"/v1/moderations")
 OLLAMA_PATHS = frozenset({b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings", b"/api/show"})
+NATIVE = {
+    **dict.fromkeys((b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"), Dialect.OPENAI),
+    **dict.fromkeys((b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings"), Dialect.OLLAMA),
+}
+"""Paths that only an endpoint of that dialect can be relayed."""
+TRANSLATED = NATIVE.keys()
+"""The same, for an endpoint of another dialect, are asked in its own words."""
 LOCAL_PATHS = frozenset({b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"})
 """What the built-in engine answers."""
 
@@ -98,6 +106,10 @@ class Asked:
         return Knock(place.method, place.path, self.first, self.query, place.area)
 
 
+def native_dialect(rest: bytes) -> Dialect | None:
+    return NATIVE.get(rest)
+
+
 def canonical_spelling(path: bytes) -> bytes:
     """A page's path with the gateway's prefix in lower case, since prefixes are matched without regard to it."""
     name, slash, rest = path[len(ROOT) :].partition(b"/")
@@ -136,7 +148,7 @@ def as_place(method: bytes, path: bytes, prefix: str, rest: bytes) -> Place:
         area=Area.ADMIN if changes_models(words[0], rest.decode("latin-1")) else Area.USE,
         method=words[0],
         path=words[1],
-        may_be_local=rest in LOCAL_PATHS and prefix in (ANY_OPENAI, "proxy"),
+        may_be_local=prefix in (ANY_OPENAI, "proxy") if rest in LOCAL_PATHS else rest in OLLAMA_PATHS and not olla,
         has_own_default=not olla and (rest in LOCAL_PATHS or rest.startswith(OPENAI_FAMILIES)),
         suspicious=is_suspicious(path),
     )
@@ -149,6 +161,8 @@ def place_of(method: bytes, path: bytes) -> tuple[str, bytes] | None:
         return None if found is None or method == b"OPTIONS" or is_page(method, found[0], found[1]) else found
     if method != b"POST":
         return None
+    if path.startswith((b"/ollama/api/", b"/ollama/v1/")):
+        path = path.removeprefix(b"/ollama")
     if path.startswith(OPENAI_FAMILIES) or path in OPENAI_PATHS:
         return ANY_OPENAI, path
     return ("ollama", path) if path in OLLAMA_PATHS else None

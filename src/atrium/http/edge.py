@@ -12,6 +12,7 @@ from urllib.parse import quote
 from atrium.core.answers import Timing, Usage
 from atrium.core.errors import AtriumError, MethodNotAllowed, RateLimited, Unauthenticated
 from atrium.core.people import Caller
+from atrium.core.trails import Trail
 from atrium.dialects.lollms.errors import error_body as lollms_error
 from atrium.dialects.olla.errors import error_body as olla_error
 from atrium.dialects.ollama.errors import error_body as ollama_error
@@ -85,10 +86,18 @@ class Exchange:
     """What is left of the caller's rate."""
     olla: bool = False
     """It came in by the gateway's paths, whatever path it has now."""
+    trail: Trail = field(default_factory=Trail)
+    """Where it went, if an endpoint is asked in another dialect."""
 
 
 def local_headers(exchange: Exchange) -> Headers:
-    """What an answer of the built-in engine carries on the gateway's paths."""
+    """Who answered: the endpoint that was asked in another dialect, and on the gateway's paths the built-in engine."""
+    trail = exchange.trail
+    if trail.endpoint:
+        model = quote(trail.model, safe="/:@._-").encode("ascii")
+        endpoint = trail.endpoint.encode("ascii", "replace")
+        told = [(b"x-olla-endpoint", endpoint), (b"x-olla-backend-type", trail.kind.encode())]
+        return [*told, (b"x-olla-model", model)]
     if not exchange.olla or not exchange.model:
         return []
     model = quote(exchange.model, safe="/:@._-").encode("ascii")
@@ -229,6 +238,8 @@ def closing_fields(exchange: Exchange, now: float) -> dict[str, object]:
             "queued": round(exchange.timing.queued, 6),
             "loaded": round(exchange.timing.loaded, 6),
         }
+    if exchange.trail.tries:
+        fields["endpoint"] = exchange.trail.tries[-1][0]
     if exchange.broken:
         fields["broken"] = exchange.broken
     return fields

@@ -22,12 +22,12 @@ from atrium.http.lane import REFRESH_TIMEOUT, Lane
 from atrium.http.lines import Relaying, length_line, onward_head, relayed_lines
 from atrium.http.parties import Client
 from atrium.http.sticky import Pin, Telling, stick
-from atrium.http.upstream_error import UpstreamError
 from atrium.relay.directory import Endpoint
 from atrium.relay.discover import refresh
 from atrium.relay.sessions import Sessions
 from atrium.relay.tally import took
 from atrium.relay.upstream import Upstream
+from atrium.relay.upstream_error import UpstreamError
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 TAIL = 4096
@@ -51,6 +51,7 @@ class Forwarding:
     usage = NO_USAGE
     _named: tuple[str, ...] = ()
     """Folded names that will do for the model that was asked for."""
+    _wanted: Wanted | None = None
     _upstream: Upstream | None = None
     _leased_at = 0.0
     _heard = 0.0
@@ -79,7 +80,7 @@ class Forwarding:
 
     def choose(self, wanted: Wanted, *, again: bool) -> None:
         lane = self.lane
-        self._named = wanted.models
+        self._named, self._wanted = wanted.models, wanted
         if (
             not self.model
             and self.asked.place.has_own_default
@@ -95,7 +96,7 @@ class Forwarding:
             self._stick(lane.sessions)
         if self._ranked:
             self._try_next()
-        elif self._may_be_local:
+        elif self._may_be_local or lane.translates(self.asked, wanted):
             self.request.hand_over()
         elif again and wanted.models and not lane.known(wanted) and lane.may_refresh(wanted):
             self._do(self._refreshed(wanted))
@@ -118,6 +119,11 @@ class Forwarding:
             return False
         return self.lane.has_local(self.model) if self.model else self.lane.has_default()
 
+    @property
+    def _is_translated(self) -> bool:
+        """Nobody who speaks the path's dialect accepts a connection, but somebody with another one might."""
+        return self._wanted is not None and self.lane.translates(self.asked, self._wanted)
+
     def _stick(self, sessions: Sessions) -> None:
         rules = self.lane.settings.sticky_sessions
         told = Telling(self.asked, self.request.address, self.request.body, self.model)
@@ -136,7 +142,7 @@ class Forwarding:
 
     def _try_next(self) -> None:
         """Lease the best candidate that is left, or wait for one that is busy with all it may have."""
-        if not self._ranked and self.tries and self._may_be_local:
+        if not self._ranked and ((self.tries and self._may_be_local) or self._is_translated):
             self.request.hand_over()
             return
         if not self._ranked:

@@ -19,8 +19,9 @@ from atrium.core.models import Ability
 from atrium.decisions.choose_endpoint import Choice, Standings, Wanted, choose_endpoint, nobody
 from atrium.decisions.client_address import Network, is_trusted
 from atrium.http.admission import Admission
-from atrium.http.asked import Asked
-from atrium.http.edge import closing_fields
+from atrium.http.asked import TRANSLATED, Asked, native_dialect
+from atrium.http.edge import Exchange, closing_fields
+from atrium.http.explained import TranslatedRecord, translated_record
 from atrium.http.limits import Limiter
 from atrium.http.middleware.doors import HostCheck
 from atrium.http.parties import Client, Way
@@ -68,7 +69,7 @@ class Lane:
         self.active: set[Client] = set()
         self.buffered = 0
         """Bytes of bodies that are held in memory."""
-        self.explained: OrderedDict[str, Record] = OrderedDict()
+        self.explained: OrderedDict[str, Record | TranslatedRecord] = OrderedDict()
         self._tells_ends = settings.telemetry.level in ("debug", "info")
         """Whether anybody hears of requests that ended: making the words costs as much as choosing an endpoint."""
         self._chosen: dict[Wanted, Choice[Endpoint]] = {}
@@ -116,9 +117,10 @@ class Lane:
     def wanted(self, asked: Asked, model: str) -> Wanted:
         target = asked.first.get(b"x-olla-target", b"").decode("latin-1")
         names = self.names_of(model)
+        dialect = native_dialect(asked.rest)
         if "/" in model and not self.directory.known(asked.prefix, names) and (pinned := self.pinned(model)):
-            return Wanted(asked.prefix, (pinned[1].casefold(),), pinned[0])
-        return Wanted(asked.prefix, names, target)
+            return Wanted(asked.prefix, (pinned[1].casefold(),), pinned[0], dialect)
+        return Wanted(asked.prefix, names, target, dialect)
 
     def pinned(self, model: str) -> tuple[str, str] | None:
         """Endpoint and model of a name such as `den/llama3`, where there is an endpoint `den`."""
@@ -251,6 +253,29 @@ class Lane:
         # A name that nobody listed makes no entry, or anybody could fill the memory with names.
         if way.model and way.tries and way.routing is not None and way.routing[1] == b"routed":
             tallies.note_model(way.ran, way.tries[-1][0], request.address, cost)
+
+    def note_translated(self, exchange: Exchange, seconds: float) -> None:
+        """A request has ended that an endpoint was asked for in another dialect: counted and explained like others."""
+        tallies = self.directory.tallies
+        failed = exchange.status >= 500 or (bool(exchange.broken) and exchange.status != CLIENT_LEFT)
+        tallies.requests += not exchange.olla
+        tallies.failures += failed
+        tallies.ended.note(took(seconds, exchange.sent, failed=failed, at=time.time()))
+        if self.proxy.explained:
+            fields = closing_fields(exchange, exchange.started + seconds)
+            record = translated_record(exchange, fields, time.time(), self.directory.balancer)
+            self.explained[exchange.request_id] = record
+            if len(self.explained) > self.proxy.explained:
+                self.explained.popitem(last=False)
+
+    def translates(self, asked: Asked, wanted: Wanted) -> bool:
+        """Whether an endpoint that speaks another dialect than the path's could answer."""
+        if asked.rest not in TRANSLATED or (asked.olla and asked.prefix not in (ANY_OPENAI, EVERY)):
+            return False
+        return any(
+            one.routable and wanted.target in ("", one.spec.name) and any(one.has(name) for name in wanted.models)
+            for one in self.directory.endpoints
+        )
 
     def report(self, request: Client, fault: BaseException) -> None:
         """A bug: the log has more than the caller is told."""

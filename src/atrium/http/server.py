@@ -36,6 +36,8 @@ from atrium.http.surfaces import (
     lollms,
     olla,
     ollama,
+    ollama_changes,
+    ollama_models,
     openai,
     people_admin,
     status,
@@ -93,14 +95,14 @@ def build_front(services: Services, settings: Settings, sight: Sight, roster: Ro
     api = build_api(services, settings, sight, lane)
     reload = Reload(source, lane, roster, sight.tell)
     api.include_router(gateway_admin.router(lane, roster, reload))
-    return Front(build_app(Audit(api, services.audit), settings, sight, entrance), lane, reload)
+    return Front(build_app(Audit(api, services.audit), settings, sight, entrance, lane), lane, reload)
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
     """An application that is never asked."""
 
 
-def build_app(api: ASGIApp, settings: Settings, sight: Sight, entrance: Entrance) -> ASGIApp:
+def build_app(api: ASGIApp, settings: Settings, sight: Sight, entrance: Entrance, lane: Lane) -> ASGIApp:
     """The ASGI application: the last middleware here is the outermost."""
     app: ASGIApp = Identity(api, entrance.admission)
     app = SizeCheck(app, entrance.limiter)
@@ -108,7 +110,7 @@ def build_app(api: ASGIApp, settings: Settings, sight: Sight, entrance: Entrance
     app = RateCheck(app, entrance.limiter)
     app = Faults(app, sight.tell)
     app = CrossOrigin(app, settings.cors)
-    return Record(app, sight.tell, sight.metrics)
+    return Record(app, sight.tell, sight.metrics, lane.note_translated)
 
 
 def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) -> FastAPI:
@@ -129,6 +131,8 @@ def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) 
     api.include_router(openai.router(services, bounds))
     api.include_router(lollms.router(services, bounds))
     api.include_router(ollama.router(services, bounds))
+    api.include_router(ollama_models.router(services, bounds))
+    api.include_router(ollama_changes.router(services, bounds))
     form = FormBounds(
         bounds.body, settings.files.max_upload, settings.files.max_files, settings.files.spool, settings.files.max_field
     )

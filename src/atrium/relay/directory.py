@@ -12,10 +12,11 @@ from typing import TypeVar
 
 from atrium.core.endpoints import ROUTABLE, EndpointSpec, Health, Offered
 from atrium.core.errors import Conflict, NotFound
+from atrium.core.requests import Dialect
 from atrium.decisions.break_circuit import CLOSED, Circuit, Outcome, ended, sent
 from atrium.decisions.choose_endpoint import qualifies
 from atrium.relay.pool import Pool, PoolBounds
-from atrium.relay.tally import Tallies, Tally
+from atrium.relay.tally import Tallies, Tally, Translations
 
 K = TypeVar("K")
 REMEMBERED = 24 * 3600.0
@@ -66,6 +67,10 @@ class Endpoint:
         """Turns that were given to who waited and has not begun yet."""
         self.tally = Tally()
         self.checked = Checked()
+        self.v1 = True
+        """For Ollama: whether it serves OpenAI's paths as well, as far as anybody knows."""
+        self.version: tuple[int, ...] = ()
+        """For Ollama: its version's numbers."""
         self.offered: Mapping[str, Offered] = {}
         """Models by the name as listed."""
         self.waiting: deque[Callable[[], None]] = deque()
@@ -115,6 +120,12 @@ class Endpoint:
     def name_of(self, model: str) -> str:
         """As the endpoint spells it."""
         return self._folded.get(model, model)
+
+    def speaks(self, dialect: Dialect) -> bool:
+        kind = self.spec.kind
+        if dialect is Dialect.OLLAMA:
+            return kind.speaks_ollama
+        return dialect is Dialect.OPENAI and kind.speaks_openai and self.v1
 
     @property
     def routable(self) -> bool:
@@ -202,6 +213,7 @@ class Directory:
     """By priority, high first, then by name."""
     tallies: Tallies = field(default_factory=Tallies)
     edition: Edition = field(default_factory=Edition)
+    translations: Translations = field(default_factory=Translations)
     _turns: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict[tuple[str, str], int])
 
     def add(self, spec: EndpointSpec) -> Endpoint:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from atrium.core.endpoints import Offered
 from atrium.core.errors import AtriumError, BadResponse
 from atrium.dialects.listings.read import read_models
+from atrium.dialects.ollama.inward import version_of
 from atrium.relay.ask import ask
 from atrium.relay.directory import REMEMBERED, Endpoint
 
@@ -20,6 +21,8 @@ async def discover(endpoint: Endpoint) -> bool:
     """Read the list anew. A read that fails keeps the previous list; the answer tells whether it succeeded."""
     try:
         models = await listed(endpoint)
+        if endpoint.spec.kind.speaks_ollama:
+            await look_closer(endpoint)
     except AtriumError:
         return False
     endpoint.list_models(models, time.time())
@@ -40,6 +43,15 @@ async def listed(endpoint: Endpoint) -> tuple[Offered, ...]:
         if reply.head.status not in MISSING:
             break
     raise BadResponse(f"'{spec.name}' has no model list")
+
+
+async def look_closer(endpoint: Endpoint) -> None:
+    """Which of Ollama's abilities this one has: OpenAI's paths are newer than it, and so are log probabilities."""
+    timeout = max(LIST_TIMEOUT, endpoint.spec.check_timeout)
+    probed = await ask(endpoint, "/v1/models", timeout)
+    endpoint.v1 = probed.head.status not in MISSING
+    told = await ask(endpoint, "/api/version", timeout)
+    endpoint.version = version_of(told.body) if told.head.status == 200 else ()
 
 
 async def refresh(endpoints: Iterable[Endpoint], timeout: float) -> None:

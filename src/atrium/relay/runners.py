@@ -27,6 +27,7 @@ from atrium.dialects.llamacpp.request import Shaping, check_bias, completion_bod
 from atrium.dialects.llamacpp.stream import embeddings_of, failure_of
 from atrium.dialects.llamacpp.template import ChatTemplate, Piece
 from atrium.dialects.llamacpp.tools import offered
+from atrium.dialects.ollama.template import to_jinja
 from atrium.relay.deadlines import Deadlines
 from atrium.relay.rendering import Renderer, rendered_now
 from atrium.relay.replies import ReplyStream
@@ -75,7 +76,8 @@ class RunnerRelay:
     async def draft_chat(self, chat: Chat, card: ModelCard) -> RunnerChatDraft:
         vocabulary = card.facts.vocabulary
         check_bias(chat.sampling, vocabulary.size)
-        template = self._template(card)
+        own = chat.prompt_template
+        template = ChatTemplate(to_jinja(own)) if own else self._template(card)
         pieces = await self._renderer(chat, template, vocabulary)
         thoughts = thoughts_of(pieces, template, vocabulary)
         shape = await self._shaper.of_chat(chat, vocabulary, thoughts)

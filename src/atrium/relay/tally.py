@@ -176,3 +176,30 @@ class Tallies:
             own = model.by_endpoint[endpoint] = Tally()
         own.requests += 1
         own.note(took)
+
+
+@dataclass(slots=True)
+class Translator:
+    """Requests that went from one dialect into another. Seconds."""
+
+    requests: int = 0
+    failures: int = 0
+    streams: int = 0
+    seconds: float = 0.0
+    ended: int = 0
+
+    def note(self, seconds: float, *, failed: bool) -> None:
+        self.ended += 1
+        self.failures += failed
+        self.seconds += seconds
+
+
+class Translations:
+    """A translator for each pair of dialects, by the names of both."""
+
+    def __init__(self) -> None:
+        self.pairs: dict[tuple[str, str], Translator] = {("openai", "ollama"): Translator()}
+        self.pairs["ollama", "openai"] = Translator()
+
+    def of(self, caller: str, target: str) -> Translator:
+        return self.pairs.setdefault((caller, target), Translator())

@@ -13,9 +13,12 @@ from atrium.core.models import Ability, ModelCard
 from atrium.core.people import Caller
 from atrium.core.ports import ChatDraft, Engines, Lease, Models, Pictures, Relay
 from atrium.core.requests import Chat, Message, Overflow
+from atrium.core.trails import Trail
 from atrium.decisions.fill_request import fill_chat
 from atrium.decisions.fit_context import fit_context
 from atrium.decisions.resolve_name import resolve_name
+from atrium.decisions.tune_card import tune_card
+from atrium.services.elsewhere import Elsewhere
 from atrium.services.generation import Held, Part, begin
 from atrium.services.leasing import Leasing
 from atrium.services.shortening import prepare_shortened
@@ -40,17 +43,23 @@ class AnswerChat:
     engines: Engines
     relay: Relay
     pictures: Pictures
+    elsewhere: Elsewhere
     answer_timeout: float
     """Seconds for one whole answer."""
     overflow: Overflows = Overflows()
 
-    async def __call__(self, chat: Chat, caller: Caller) -> Events:
+    async def __call__(self, chat: Chat, caller: Caller, trail: Trail | None = None) -> Events:
         """Returns once the response head is here, so an error raised here is still a plain answer.
 
         Raises ModelNotFound, ModelLoading, InvalidValue, InvalidSchema, Unsupported, ContextTooLong, QueueFull,
-        NotEnoughMemory, EngineFailed, EngineMissing, UpstreamTimeout, ShuttingDown.
+        NotEnoughMemory, EngineFailed, EngineMissing, UpstreamTimeout, ShuttingDown; and for a model of an endpoint
+        what an opened `Remote.chat` raises. On `trail` is noted where it went.
         """
-        card = resolve_name(chat.model, self.models.snapshot(), Ability.CHAT)
+        catalog = self.models.snapshot()
+        if self.elsewhere.answers(chat.model, catalog, Ability.CHAT):
+            return await self.elsewhere.chat(chat, trail or Trail())
+        card = resolve_name(chat.model, catalog, Ability.CHAT)
+        card = tune_card(card, chat.tuning)
         refuse_media(chat, card)
         chat = await self._seen(chat)
         chat = fill_chat(chat, card.config)

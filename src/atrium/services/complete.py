@@ -15,9 +15,12 @@ from atrium.core.models import Ability
 from atrium.core.people import Caller
 from atrium.core.ports import Draft, Engines, Lease, Models, Relay
 from atrium.core.requests import Completion
+from atrium.core.trails import Trail
 from atrium.decisions.fill_request import fill_completion
 from atrium.decisions.fit_context import fit_context
 from atrium.decisions.resolve_name import resolve_name
+from atrium.decisions.tune_card import tune_card
+from atrium.services.elsewhere import Elsewhere
 from atrium.services.generation import Held, Part, begin
 from atrium.services.leasing import Leasing
 
@@ -30,31 +33,39 @@ class Complete:
     models: Models
     engines: Engines
     relay: Relay
+    elsewhere: Elsewhere
     answer_timeout: float
     """Seconds for one whole answer."""
 
-    async def __call__(self, completion: Completion, caller: Caller) -> Events:
+    async def __call__(self, completion: Completion, caller: Caller, trail: Trail | None = None) -> Events:
         """Choices are counted prompt by prompt. Raises as AnswerChat does, with `prompt` for what is too long."""
         if len(completion.prompts) * completion.best_of > MOST_GENERATIONS:
             raise InvalidValue(f"One request may make at most {MOST_GENERATIONS} texts", param="prompt")
         if completion.best_of > completion.choices and completion.top_logprobs is None:
             completion = replace(completion, top_logprobs=0)
-            return await self._run(completion, caller, scored=False)
-        return await self._run(completion, caller, scored=True)
+            return await self._run(completion, caller, trail or Trail(), scored=False)
+        return await self._run(completion, caller, trail or Trail(), scored=True)
 
-    async def _run(self, completion: Completion, caller: Caller, *, scored: bool) -> Events:
+    async def _run(self, completion: Completion, caller: Caller, trail: Trail, *, scored: bool) -> Events:
+        if self.elsewhere.answers(completion.model, self.models.snapshot(), Ability.COMPLETION):
+            answer = await self.elsewhere.complete(completion, trail)
+        else:
+            answer = await self._begin(completion, caller)
+        if completion.best_of == completion.choices:
+            return answer
+        best = await best_of(answer.events, completion, scored=scored)
+        return replace(answer, events=best)
+
+    async def _begin(self, completion: Completion, caller: Caller) -> Events:
         card = resolve_name(completion.model, self.models.snapshot(), Ability.COMPLETION)
+        card = tune_card(card, completion.tuning)
         completion = fill_completion(completion, card.config)
         drafts = await self.relay.draft_completion(completion, card)
 
         async def act(lease: Lease, stack: AsyncExitStack) -> Events:
             return await self._open(completion, drafts, lease, stack)
 
-        answer = await Leasing(self.engines).run(card, caller, completion.keep_alive, act)
-        if completion.best_of == completion.choices:
-            return answer
-        best = await best_of(answer.events, completion, scored=scored)
-        return replace(answer, events=best)
+        return await Leasing(self.engines).run(card, caller, completion.keep_alive, act)
 
     async def _open(
         self, completion: Completion, drafts: Sequence[Draft], lease: Lease, stack: AsyncExitStack

@@ -15,8 +15,10 @@ from atrium.core.models import Ability, Vocabulary
 from atrium.core.people import Caller
 from atrium.core.ports import Engines, Lease, Models, Relay
 from atrium.core.requests import Embed, Prompt
+from atrium.core.trails import Trail
 from atrium.decisions.plan_batches import plan_batches
 from atrium.decisions.resolve_name import resolve_name
+from atrium.services.elsewhere import Elsewhere
 from atrium.services.leasing import Leasing
 
 Ids = tuple[int, ...]
@@ -31,12 +33,16 @@ class EmbedTexts:
     models: Models
     engines: Engines
     relay: Relay
+    elsewhere: Elsewhere
     answer_timeout: float
     """Seconds for one whole answer."""
 
-    async def __call__(self, embed: Embed, caller: Caller) -> Vectors:
-        """Raises InvalidValue, ContextTooLong, and what a lease of the model raises."""
-        card = resolve_name(embed.model, self.models.snapshot(), Ability.EMBEDDING)
+    async def __call__(self, embed: Embed, caller: Caller, trail: Trail | None = None) -> Vectors:
+        """Raises InvalidValue, ContextTooLong, and what a lease of the model, or an endpoint, raises."""
+        catalog = self.models.snapshot()
+        if self.elsewhere.answers(embed.model, catalog, Ability.EMBEDDING):
+            return await self._elsewhere(embed, trail or Trail())
+        card = resolve_name(embed.model, catalog, Ability.EMBEDDING)
         native = card.facts.dimensions.embedding_length
         if embed.dimensions and embed.dimensions > native:
             message = f"'dimensions' is {embed.dimensions}, but the model '{card.name}' makes {native} numbers"
@@ -50,7 +56,16 @@ class EmbedTexts:
             async with asyncio.timeout(self.answer_timeout):
                 return await Leasing(self.engines).run(card, caller, embed.keep_alive, act)
         except TimeoutError:
-            raise UpstreamTimeout("The texts took longer than one answer may", hint="Send fewer at once") from None
+            raise too_long() from None
+
+    async def _elsewhere(self, embed: Embed, trail: Trail) -> Vectors:
+        """Vectors are cut and scaled here, whatever the endpoint made of the wish."""
+        try:
+            embedded = await self.elsewhere.embed(embed, trail)
+        except TimeoutError:
+            raise too_long() from None
+        vectors = tuple(unit_length(numbers, embed.dimensions) for numbers in embedded.vectors)
+        return Vectors(embed.model, vectors, Usage(prompt_tokens=embedded.tokens))
 
     async def _embed(self, embed: Embed, lease: Lease) -> Vectors:
         """Plain texts go to the engine as they are. Whatever needs counting or cutting, or could be taken for a control
@@ -78,6 +93,10 @@ class EmbedTexts:
                 vectors[index] = unit_length(numbers, embed.dimensions)
         timing = Timing(loaded=lease.loaded_in)
         return Vectors(embed.model or runner.card.name, tuple(vectors), Usage(prompt_tokens=tokens), timing)
+
+
+def too_long() -> UpstreamTimeout:
+    return UpstreamTimeout("The texts took longer than one answer may", hint="Send fewer at once")
 
 
 def plain_texts(inputs: Sequence[Prompt], vocabulary: Vocabulary) -> list[str] | None:

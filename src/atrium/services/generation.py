@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Protocol, Self
 
 from atrium.core.answers import Event, EventStream, Spent, Timing, Usage
 from atrium.core.errors import AtriumError, EngineSilent, Internal, UpstreamTimeout
-from atrium.core.ports import Lease, Prepared
+from atrium.core.ports import Prepared
 
 MOST_QUEUED = 64
 """Events of several choices that may wait for a slow reader."""
@@ -26,12 +26,23 @@ class Part:
     seed: int | None
 
 
+class Holding(Protocol):
+    """What a generation needs of a lease."""
+
+    @property
+    def loaded_in(self) -> float: ...
+
+    def turn(self) -> AbstractAsyncContextManager[float]: ...
+
+    def failed(self, reason: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What an answer holds until it is closed: its lease, and the time by which it must have ended."""
 
     stack: AsyncExitStack
-    lease: Lease
+    lease: Holding
     deadline: float
     """On the event loop's clock."""
 
@@ -81,7 +92,8 @@ class OneChoice:
             self._held.lease.failed(silent.message)
             raise
         if isinstance(event, Spent):
-            timing = replace(event.timing, queued=self._queued, loaded=self._held.lease.loaded_in)
+            loaded = max(event.timing.loaded, self._held.lease.loaded_in)
+            timing = replace(event.timing, queued=self._queued, loaded=loaded)
             return replace(event, timing=timing)
         return event
 
@@ -98,8 +110,9 @@ class ManyChoices:
         self._queue: asyncio.Queue[Event | AtriumError] = asyncio.Queue(MOST_QUEUED)
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the first response head is here, or when a choice failed before that."""
-        prompts = {id(part.prepared): part.prepared.tokens for part in parts}
-        self._usage = Usage(prompt_tokens=sum(prompts.values()))
+        self._prompts = {id(part.prepared): part.prepared.tokens for part in parts}
+        """Tokens of each prompt; those of one that only its endpoint can count are known at the end."""
+        self._usage = Usage()
         self._timing = Timing(loaded=held.lease.loaded_in)
         self._tasks = [asyncio.create_task(self._run(part)) for part in parts]
 
@@ -127,7 +140,7 @@ class ManyChoices:
             self._running -= 1
             self._add(event)
             if not self._running:
-                return Spent(self._usage, self._timing)
+                return Spent(replace(self._usage, prompt_tokens=sum(self._prompts.values())), self._timing)
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
@@ -152,6 +165,9 @@ class ManyChoices:
                     if not self._opened.done():
                         self._opened.set_result(None)
                     async for event in events:
+                        if isinstance(event, Spent):
+                            prompt = id(part.prepared)
+                            self._prompts[prompt] = max(self._prompts[prompt], event.usage.prompt_tokens)
                         await self._queue.put(event)
         except AtriumError as error:
             await self._fail(error)

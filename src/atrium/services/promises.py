@@ -11,6 +11,7 @@ from atrium.services.chat import AnswerChat
 from atrium.services.check_key import CheckKey
 from atrium.services.complete import Complete
 from atrium.services.configure_model import ConfigureModel
+from atrium.services.elsewhere import Elsewhere
 from atrium.services.embed import EmbedTexts
 from atrium.services.ground_chat import GroundChat
 from atrium.services.install_model import InstallModel
@@ -43,6 +44,7 @@ class Services:
     answer_chat: AnswerChat
     complete: Complete
     embed: EmbedTexts
+    elsewhere: Elsewhere
     list_models: ListModels
     browse_models: BrowseModels
     load_model: LoadModel

@@ -64,6 +64,11 @@ class Proxy:
 
 
 @dataclass(frozen=True, slots=True)
+class Translation:
+    lossy: Annotated[bool, Doc("drop and name what an endpoint's dialect cannot say, instead of refusing it")] = False
+
+
+@dataclass(frozen=True, slots=True)
 class Discovery:
     interval: Annotated[Duration, Doc("between two readings of an endpoint's model list"), AtLeast(1)] = 300.0
 

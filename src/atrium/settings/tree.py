@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from atrium.settings.auth import Auth
 from atrium.settings.documents import DocumentSettings, FileSettings
-from atrium.settings.gateway import Balancer, Discovery, EndpointSettings, Proxy, StickySessions
+from atrium.settings.gateway import Balancer, Discovery, EndpointSettings, Proxy, StickySessions, Translation
 from atrium.settings.marks import AtLeast, Doc, Duration, Size, Stay
 
 MB = 1024 * 1024
@@ -136,6 +136,9 @@ class Settings:
         "strict"
     )
     proxy: Annotated[Proxy, Doc("relaying to endpoints")] = field(default_factory=Proxy)
+    translation: Annotated[Translation, Doc("between callers' and endpoints' dialects")] = field(
+        default_factory=Translation
+    )
     discovery: Annotated[Discovery, Doc("finding out which models endpoints have")] = field(default_factory=Discovery)
     sticky_sessions: Annotated[StickySessions, Doc("conversations that stay with an endpoint")] = field(
         default_factory=StickySessions

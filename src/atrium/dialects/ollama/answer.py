@@ -70,39 +70,31 @@ Members = Callable[[Said], Json]
 
 
 class CallGatherer:
-    """Puts the pieces of a call together: it is told whole or not at all."""
+    """Puts the pieces of calls together: a call is told whole or not at all, once the answer ends."""
 
     def __init__(self) -> None:
-        self._index = 0
-        self._begun: CallBegun | None = None
-        self._pieces: list[str] = []
+        self._calls: dict[int, tuple[CallBegun, list[str]]] = {}
 
-    def feed(self, event: CallBegun | CallPiece) -> Json | None:
-        """The call before, once the next one begins. Raises UpstreamFailed."""
-        if isinstance(event, CallPiece):
-            self._pieces.append(event.text)
-            return None
-        before = self.flush()
-        self._begun = event
-        return before
+    def feed(self, event: CallBegun | CallPiece) -> None:
+        if isinstance(event, CallBegun):
+            self._calls[event.index] = (event, [])
+        elif event.index in self._calls:
+            self._calls[event.index][1].append(event.text)
 
-    def flush(self, finish: Finish = Finish.STOP) -> Json | None:
+    def flush(self, finish: Finish) -> list[Json]:
         """Raises UpstreamFailed for arguments that are no object, unless the answer was cut off in their midst."""
-        begun, self._begun = self._begun, None
-        text, self._pieces = "".join(self._pieces), []
-        if begun is None:
-            return None
-        try:
-            arguments = orjson.loads(text or "{}")
-        except orjson.JSONDecodeError:
-            arguments = None
-        if not isinstance(arguments, dict):
-            if finish is Finish.LENGTH:
-                return None
-            raise UpstreamFailed(f"The model called '{begun.name[:100]}' with arguments that are no JSON object")
-        index, self._index = self._index, self._index + 1
-        function = {"index": index, "name": begun.name, "arguments": cast("Json", arguments)}
-        return {"id": begun.id, "function": function}
+        told: list[Json] = []
+        for begun, pieces in self._calls.values():
+            try:
+                arguments = orjson.loads("".join(pieces) or "{}")
+            except orjson.JSONDecodeError:
+                arguments = None
+            if isinstance(arguments, dict):
+                function: Json = {"index": len(told), "name": begun.name, "arguments": cast("Json", arguments)}
+                told.append({"id": begun.id, "function": function})
+            elif finish is not Finish.LENGTH:
+                raise UpstreamFailed(f"The model called '{begun.name[:100]}' with arguments that are no JSON object")
+        return told
 
 
 class AnswerLines:
@@ -122,17 +114,15 @@ class AnswerLines:
             case ReasoningPiece(_, text):
                 return b"" if self._hides_thinking else self._line(Said(thinking=[text]))
             case CallBegun() | CallPiece():
-                return self._call(self._calls.feed(event))
+                self._calls.feed(event)
+                return b""
             case Ended(_, finish):
                 self._finish = finish
-                return self._call(self._calls.flush(finish))
+                return b"".join(self._line(Said(calls=[call])) for call in self._calls.flush(finish))
             case Spent():
                 return line(final_object(self._stamp, self._members(Said()), event, self._finish))
             case _:
                 return b""
-
-    def _call(self, call: Json | None) -> bytes:
-        return b"" if call is None else self._line(Said(calls=[call]))
 
     def _line(self, said: Said) -> bytes:
         told: Json = {"model": self._stamp.model, "created_at": self._stamp.now(), **self._members(said), "done": False}
@@ -163,10 +153,10 @@ class WholeAnswer:
                 if not self._hides_thinking:
                     said.thinking.append(text)
             case CallBegun() | CallPiece():
-                said.calls += [call] if (call := self._calls.feed(event)) else []
+                self._calls.feed(event)
             case Ended(_, finish):
                 self._finish = finish
-                said.calls += [call] if (call := self._calls.flush(finish)) else []
+                said.calls += self._calls.flush(finish)
             case Spent():
                 told = final_object(self._stamp, self._members(said), event, self._finish)
                 if said.scores:

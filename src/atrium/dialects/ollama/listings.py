@@ -108,6 +108,12 @@ def tags_body(entries: Sequence[Entry]) -> bytes:
     return orjson.dumps({"models": [entry.members() for entry in entries]})
 
 
+def with_entries(listed: bytes, entries: Sequence[Entry]) -> bytes:
+    """An object of another dialect's with the member that `tags` has beside its own."""
+    models = orjson.dumps([entry.members() for entry in entries])
+    return listed.removesuffix(b"}") + b',"models":' + models + b"}"
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A model in memory."""
@@ -212,3 +218,12 @@ def show_body(shown: Shown) -> bytes:
     if shown.messages:
         told["messages"] = [dict(message) for message in shown.messages]
     return orjson.dumps(told)
+
+
+def modelfile(base: str, template: str, system: str, parameters: str) -> str:
+    """The text that would make the model anew."""
+    lines = [f"FROM {base}"]
+    lines += [f'TEMPLATE """{template}"""'] if template else []
+    lines += [f'SYSTEM """{system}"""'] if system else []
+    lines += [f"PARAMETER {' '.join(line.split(maxsplit=1))}" for line in parameters.splitlines()]
+    return "\n".join(lines)

@@ -2,12 +2,15 @@
 
     python -m atrium.engines.workers.fake_endpoint --port 9700 --kind ollama --models llama3.2:3b,phi3
 
-A request's `X-Fake` header names what goes wrong, or how it is paced: `status=503`, `pace=20ms`, `chunks=50`,
-`slow=50ms`, `hang` (no response head), `hang-head` (half of one), `hang-body`, `reset`, `close`, `half` (of a chunk),
-`short` (less than its content-length), `long` (more), `big-head`, `endless`, `garbage`, `redirect`, `early` (an answer
-before the request is here), `deaf` (reads no body until `/hear` is asked), `silent-close` (after the answer),
-`interim`, `trailers`, `old` (HTTP/1.0). What it was sent comes back under `/echo`. `/when?in_flight=1` answers once so
-many requests are under way, `/when?hung_up=1` and `/when?received=1` once so many connections or bytes were.
+A request's `X-Fake` header, or `[fake …]` in its text, names what goes wrong, or how it is paced: `status=503`,
+`pace=20ms`, `chunks=50`, `slow=50ms`, `hang` (no response head), `hang-head` (half of one), `hang-body`, `reset`,
+`close`, `half` (of a chunk), `short` (less than its content-length), `long` (more), `big-head`, `endless`, `garbage`,
+`redirect`, `early` (an answer before the request is here), `deaf` (reads no body until `/hear` is asked),
+`silent-close` (after the answer), `interim`, `trailers`, `old` (HTTP/1.0), `broken` (an error in mid stream). What it
+was sent comes back under `/echo`, and what it answered last under `/last`. `/when?in_flight=1` answers once so many
+requests are under way, `/when?hung_up=1` and `/when?received=1` once so many connections or bytes were. A tool is
+called when the last message has the word `call`, thoughts come when they are asked for, and an answer has the shape it
+was to have.
 """
 
 from __future__ import annotations
@@ -20,71 +23,26 @@ import signal
 import ssl
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl
 
 import httptools
 import orjson
 
-from atrium.engines.workers.fake_answers import CREATED, completion, delta, last_line, ollama_line
+from atrium.engines.workers.fake_answers import CREATED, OllamaWire, OpenAiWire, Piece, Wire, answer_of
+from atrium.engines.workers.fake_request import Reader, Request
 
 MOST_REQUEST = 256 * 1024 * 1024
 ENDLESS = b"x" * 16384
 
 
-@dataclass(slots=True)
-class Request:
-    method: str = ""
-    url: bytes = b""
-    headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    body: bytearray = field(default_factory=bytearray)
-    begun: bool = False
-    whole: bool = False
-
-    def header(self, name: str) -> str:
-        return next((value for own, value in self.headers if own == name), "")
-
-    @property
-    def query(self) -> dict[str, str]:
-        return dict(parse_qsl(self.url.partition(b"?")[2].decode("latin-1")))
-
-    @property
-    def faults(self) -> dict[str, str]:
-        pairs = (word.strip().partition("=") for word in self.header("x-fake").split(",") if word.strip())
-        return {name: value for name, _, value in pairs}
-
-
-class Reader:
-    """httptools' callbacks, for one request after the other."""
-
-    def __init__(self, endpoint: FakeEndpoint) -> None:
-        self.endpoint = endpoint
-        self.request = Request()
-        self.parser = httptools.HttpRequestParser(self)
-
-    def on_url(self, url: bytes) -> None:
-        self.request.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.request.headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
-
-    def on_headers_complete(self) -> None:
-        self.request.method = self.parser.get_method().decode()
-        self.request.begun = True
-
-    def on_body(self, body: bytes) -> None:
-        self.request.body += body
-        self.endpoint.received += len(body)
-
-    def on_message_complete(self) -> None:
-        self.request.whole = True
-
-
 class FakeEndpoint:
-    def __init__(self, kind: str, models: list[str]) -> None:
+    def __init__(self, kind: str, models: list[str], *, v1: bool = True) -> None:
         self.kind = kind
         self.models = models
+        self.v1 = v1
+        """Whether OpenAI's paths are there; Ollama's are where the kind is `ollama`."""
+        self.last: dict[str, Any] = {}
+        """The request that was answered last."""
         self.asked = 0
         self.in_flight = 0
         self.cancelled = 0
@@ -108,8 +66,10 @@ class FakeEndpoint:
         async with self.changed:
             await self.changed.wait_for(so)
 
-    async def controlled(self, path: str, query: dict[str, str]) -> dict[str, int]:
+    async def controlled(self, path: str, query: dict[str, str]) -> dict[str, Any]:
         """What tests steer by; it never misbehaves."""
+        if path == "/last":
+            return self.last
         if path == "/hear":
             self.hearing.set()
         if path == "/when":
@@ -191,16 +151,17 @@ class Answering:
         if "status" in self.faults:
             status = int(self.faults["status"])
             await self.send(orjson.dumps({"error": {"message": f"fake {status}", "code": "fake"}}), status=status)
+        elif not self.knows(path):
+            await self.send(orjson.dumps({"error": "404 page not found"}), status=404)
         elif path in ("/", "/health", "/api/version"):
-            await self.send(b"Ollama is running" if path == "/" else b'{"version":"0.0.0","status":"ok"}')
-        elif path.endswith("/api/tags"):
-            await self.send(orjson.dumps({"models": [self.tag(name) for name in self.endpoint.models]}))
-        elif path.endswith("/api/ps"):
-            await self.send(orjson.dumps({"models": [self.tag(name) for name in self.endpoint.models[:1]]}))
+            await self.send(b"Ollama is running" if path == "/" else b'{"version":"0.13.0","status":"ok"}')
+        elif path.endswith(("/api/tags", "/api/ps")):
+            shown = self.endpoint.models[: 1 if path.endswith("/ps") else None]
+            await self.send(orjson.dumps({"models": [self.tag(name) for name in shown]}))
         elif path.endswith("/models"):
             data = [{"id": n, "object": "model", "created": CREATED, "owned_by": "fake"} for n in self.endpoint.models]
             await self.send(orjson.dumps({"object": "list", "data": data}))
-        elif path in ("/counts", "/when", "/hear"):
+        elif path in ("/counts", "/when", "/hear", "/last"):
             await self.send(orjson.dumps(await self.endpoint.controlled(path, self.request.query)))
         elif path.startswith(("/api/blobs/", "/api/pull", "/api/delete")):
             self.endpoint.change(path, self.model)
@@ -237,37 +198,39 @@ class Answering:
         url = self.request.url.decode("latin-1")
         return {"method": self.request.method, "url": url, "headers": self.request.headers, "body": body}
 
+    def knows(self, path: str) -> bool:
+        if path.startswith("/v1/"):
+            return self.endpoint.v1
+        return not path.startswith("/api/") or self.endpoint.kind in ("ollama", "lmstudio")
+
     async def answer(self, path: str) -> None:
         asked: dict[str, Any] = {}
         if self.request.body.startswith(b"{"):
             asked = orjson.loads(self.request.body)
-        ollama = path.startswith("/api/")
+        self.endpoint.last = {"path": path, "headers": self.request.headers, "body": asked}
+        wire: Wire = OllamaWire(path, asked) if path.startswith("/api/") else OpenAiWire(path, asked)
+        if "embed" in path:
+            await self.send(orjson.dumps(wire.vectors()))
+            return
         words = [f"word{i} " for i in range(int(self.faults.get("chunks", "5")))]
-        if asked.get("stream", ollama):
-            await self.stream(words, ollama=ollama, model=str(asked.get("model", "")))
-        elif "embed" in path:
-            data = [{"object": "embedding", "index": 0, "embedding": [0.6, 0.8]}]
-            usage = {"prompt_tokens": 2, "total_tokens": 2}
-            await self.send(orjson.dumps({"object": "list", "data": data, "model": asked.get("model"), "usage": usage}))
-        elif ollama:
-            await self.send(orjson.dumps(last_line(str(asked.get("model")), "".join(words), len(words))))
+        pieces = answer_of(asked, words)
+        if asked.get("stream", wire.streams):
+            await self.stream(wire, pieces)
         else:
-            await self.send(orjson.dumps(completion(str(asked.get("model")), "".join(words), len(words))))
+            await self.send(orjson.dumps(wire.whole(pieces)))
 
-    async def stream(self, words: list[str], *, ollama: bool, model: str) -> None:
-        kind = "application/x-ndjson" if ollama else "text/event-stream"
-        self.head(200, f"content-type: {kind}\r\ntransfer-encoding: chunked\r\n")
+    async def stream(self, wire: Wire, pieces: list[Piece]) -> None:
+        self.head(200, f"content-type: {wire.media_type}\r\ntransfer-encoding: chunked\r\n")
         pace = float(self.faults.get("pace", "0ms").removesuffix("ms")) / 1000
-        for word in words:
-            line = orjson.dumps(ollama_line(model, word) if ollama else delta(model, word))
-            self.chunk(line + b"\n" if ollama else b"data: " + line + b"\n\n")
+        for index, piece in enumerate(pieces):
+            self.chunk(wire.chunk(piece, last=index == len(pieces) - 1))
             await self.writer.drain()
             if pace:
                 await asyncio.sleep(pace)
-        if ollama:
-            self.chunk(orjson.dumps(last_line(model, "", len(words))) + b"\n")
-        else:
-            self.chunk(b"data: [DONE]\n\n")
+            if "broken" in self.faults:
+                self.chunk(wire.failure("it broke"))
+                return
+        self.chunk(wire.end(pieces))
         self.writer.write(b"0\r\n" + (b"X-Own: 1\r\n" if "trailers" in self.faults else b"") + b"\r\n")
         await self.writer.drain()
 
@@ -378,13 +341,14 @@ async def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--kind", default="openai")
     parser.add_argument("--models", default="m1")
+    parser.add_argument("--without-v1", action="store_true", help="Ollama's own API only")
     parser.add_argument("--cert", help="PEM file with certificate and key: speak HTTPS")
     told = parser.parse_args()
     secured = None
     if told.cert:
         secured = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         secured.load_cert_chain(told.cert)
-    endpoint = FakeEndpoint(told.kind, told.models.split(","))
+    endpoint = FakeEndpoint(told.kind, told.models.split(","), v1=not told.without_v1)
     server = await asyncio.start_server(
         endpoint.serve, "127.0.0.1", told.port, limit=MOST_REQUEST, backlog=1024, ssl=secured
     )

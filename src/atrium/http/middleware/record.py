@@ -8,15 +8,25 @@ from collections.abc import Callable, Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atrium.http.edge import Exchange, closing_fields, local_headers, stamp_headers, surface_of, take_request_id
-from atrium.http.scope import header, is_control, lane_of, set_exchange
+from atrium.http.scope import header, is_control, lane_of, peer_of, set_exchange
 from atrium.telemetry.metrics import Metrics
+
+LOSSY = b"x-atrium-allow-lossy"
 
 
 class Record:
-    def __init__(self, app: ASGIApp, tell: Callable[[str, Mapping[str, object]], None], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        tell: Callable[[str, Mapping[str, object]], None],
+        metrics: Metrics,
+        note: Callable[[Exchange, float], None],
+    ) -> None:
+        """`note` is told of every request that an endpoint was asked for, with the seconds that it took."""
         self.app = app
         self._tell = tell
         self._metrics = metrics
+        self._note = note
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -26,6 +36,8 @@ class Record:
         exchange = Exchange(request_id, scope["method"], scope["path"], time.monotonic(), control=is_control(scope))
         if lane := lane_of(scope):
             exchange.limits, exchange.olla = lane.limits, lane.olla
+        exchange.trail.request_id, exchange.trail.address = request_id, peer_of(scope)
+        exchange.trail.lossy = header(scope, LOSSY).strip().lower() == b"true"
         set_exchange(scope, exchange)
         correlation = header(scope, b"x-correlation-id")
 
@@ -49,4 +61,6 @@ class Record:
             self._metrics.ended(surface_of(exchange.path), exchange.status, now - exchange.started)
             if exchange.model:
                 self._metrics.spent(exchange.model, exchange.usage, exchange.timing)
+            if exchange.trail.candidates:
+                self._note(exchange, now - exchange.started)
             self._tell("request.ended", closing_fields(exchange, now))

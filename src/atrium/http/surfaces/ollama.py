@@ -28,7 +28,7 @@ from atrium.dialects.ollama.answer import (
 )
 from atrium.dialects.ollama.listings import embed_body, embedding_body, nothing_embedded, version_body
 from atrium.dialects.ollama.request import Ask, EmbedAsk, parse_chat, parse_embed, parse_embeddings, parse_generate
-from atrium.http.edge import Exchange
+from atrium.http.edge import Exchange, dropped_header
 from atrium.http.reading import read_body, while_connected
 from atrium.http.streaming import LineAnswer
 from atrium.http.surfaces.openai import OpenAiBounds, Watched, told
@@ -93,12 +93,14 @@ class Surface:
         vectors = await self._embedded(request, ask)
         seconds = time.monotonic() - exchange.started
         body = embed_body(vectors, seconds) if vectors else nothing_embedded(ask.model, seconds)
-        return Response(body, media_type=JSON)
+        return Response(body, media_type=JSON, headers=dropped_header(exchange.trail.dropped))
 
     async def embeddings(self, request: Request) -> Response:
         """The vector of one text, as older clients ask for it."""
+        exchange, _ = told(request)
         ask = parse_embeddings(await self._body(request), self.bounds.request)
-        return Response(embedding_body(await self._embedded(request, ask)), media_type=JSON)
+        body = embedding_body(await self._embedded(request, ask))
+        return Response(body, media_type=JSON, headers=dropped_header(exchange.trail.dropped))
 
     async def _answer(
         self, request: Request, parse: Callable[[bytes, RequestBounds], Ask], members: Members
@@ -108,56 +110,64 @@ class Surface:
         said = ask.said
         verb = "chat" if members is chat_members else "generate"
         card = self._card(said.model, Ability.CHAT, verb)
-        exchange.model = card.name
+        exchange.model = card.name if card else ""
         stamp = stamp_of(said.model, exchange)
         if ask.wordless:
             reason = await while_connected(request.receive, self._wordless(card, said, request))
             return Response(wordless_body(stamp, members, reason), media_type=JSON)
-        check_abilities(said, card)
+        if card is not None:
+            check_abilities(said, card)
         answer = await while_connected(request.receive, self._begun(said, request))
+        exchange.model = exchange.model or exchange.trail.model
+        headers = dropped_header(exchange.trail.dropped)
         watched = Watched(answer.events, exchange)
         hides = isinstance(said, Chat) and said.think is Think.OFF
         if said.stream:
-            return LineAnswer(watched, AnswerLines(stamp, members, hides_thinking=hides).feed, error_line, {})
+            return LineAnswer(watched, AnswerLines(stamp, members, hides_thinking=hides).feed, error_line, headers)
         whole = WholeAnswer(stamp, members, hides_thinking=hides)
         await while_connected(request.receive, gathered(watched, whole))
-        return Response(whole.body, media_type=JSON)
+        return Response(whole.body, media_type=JSON, headers=headers)
 
     async def _begun(self, said: Chat | Completion, request: Request) -> Events:
-        _, caller = told(request)
+        exchange, caller = told(request)
         if isinstance(said, Chat):
-            return await self.services.answer_chat(said, caller)
-        return await self.services.complete(said, caller)
+            return await self.services.answer_chat(said, caller, exchange.trail)
+        return await self.services.complete(said, caller, exchange.trail)
 
-    async def _wordless(self, card: ModelCard, said: Chat | Completion, request: Request) -> str:
-        """Nothing was said: the model is only to be ready, or to go."""
+    async def _wordless(self, card: ModelCard | None, said: Chat | Completion, request: Request) -> str:
+        """Nothing was said: the model is only to be ready, or to go. An endpoint sees to its own."""
         _, caller = told(request)
-        if said.keep_alive == 0:
+        goes = said.keep_alive == 0
+        if card is not None and goes:
             await self.services.load_model.unload(card)
-            return "unload"
-        await self.services.load_model.load(card, caller, said.keep_alive)
-        return "load"
+        elif card is not None:
+            await self.services.load_model.load(card, caller, said.keep_alive)
+        return "unload" if goes else "load"
 
     async def _embedded(self, request: Request, ask: EmbedAsk) -> Vectors | None:
         exchange, caller = told(request)
-        exchange.model = self._card(ask.model, Ability.EMBEDDING, "embeddings").name
+        card = self._card(ask.model, Ability.EMBEDDING, "embeddings")
+        exchange.model = card.name if card else ""
         if ask.embed is None:
             return None
         try:
-            vectors = await while_connected(request.receive, self.services.embed(ask.embed, caller))
+            vectors = await while_connected(request.receive, self.services.embed(ask.embed, caller, exchange.trail))
         except ContextTooLong as long:
             message = f"the input length exceeds the context length: {long.message}"
             raise ContextTooLong(message, hint=long.hint, param=long.param) from None
+        exchange.model = exchange.model or exchange.trail.model
         exchange.usage = vectors.usage
         return vectors
 
     async def _body(self, request: Request) -> bytes:
         return await read_body(request.receive, self.bounds.body)
 
-    def _card(self, name: str, ability: Ability, verb: str) -> ModelCard:
-        """Raises ModelNotFound, ModelLoading, InvalidValue, in Ollama's own words."""
+    def _card(self, name: str, ability: Ability, verb: str) -> ModelCard | None:
+        """None for a model of an endpoint. Raises ModelNotFound, ModelLoading, InvalidValue, in Ollama's own words."""
         listing = self.services.list_models
         card = listing.find(name)
+        if card is None and self.services.elsewhere.remote.serves(name):
+            return None
         if card is None:
             try:
                 return listing.meant(name, ability)

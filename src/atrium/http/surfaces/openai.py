@@ -42,8 +42,9 @@ class OpenAiBounds:
 def router(services: Services, bounds: OpenAiBounds) -> APIRouter:
     surface = Surface(services, bounds)
     routes = APIRouter(tags=["OpenAI"])
+    # Under `/ollama/v1` the list is told in Ollama's words as well, which is that surface's to do.
+    routes.add_api_route("/v1/models", surface.models, methods=["GET", "HEAD"])
     for prefix in ("/v1", "/ollama/v1"):
-        routes.add_api_route(f"{prefix}/models", surface.models, methods=["GET", "HEAD"])
         routes.add_api_route(f"{prefix}/models/{{name:path}}", surface.model, methods=["GET", "HEAD"])
         routes.add_api_route(f"{prefix}/chat/completions", surface.chat, methods=["POST"])
         routes.add_api_route(f"{prefix}/completions", surface.complete, methods=["POST"])
@@ -73,7 +74,8 @@ class Surface:
         exchange, caller = told(request)
         chat, citations = await while_connected(request.receive, self.services.documents.ground_chat(chat, caller))
         exchange.model = self._card_name(chat.model, Ability.CHAT)
-        answer = await while_connected(request.receive, self.services.answer_chat(chat, caller))
+        answer = await while_connected(request.receive, self.services.answer_chat(chat, caller, exchange.trail))
+        exchange.model = exchange.model or exchange.trail.model
         stamp = replace(stamp_of("chatcmpl", answer), extension=citations_object(citations))
         watched = Watched(answer.events, exchange)
         headers = {**dropped_header(dropped_names(chat, answer.dropped)), **truncated_header(answer.truncated)}
@@ -90,7 +92,8 @@ class Surface:
         completion = parse_completion(await self._body(request), self.bounds.request)
         exchange, caller = told(request)
         exchange.model = self._card_name(completion.model, Ability.COMPLETION)
-        answer = await while_connected(request.receive, self.services.complete(completion, caller))
+        answer = await while_connected(request.receive, self.services.complete(completion, caller, exchange.trail))
+        exchange.model = exchange.model or exchange.trail.model
         stamp = stamp_of("cmpl", answer)
         watched = Watched(answer.events, exchange)
         headers = dropped_header(dropped_names(completion, answer.dropped))
@@ -107,10 +110,11 @@ class Surface:
         call = parse_embed(await self._body(request), self.bounds.request)
         exchange, caller = told(request)
         exchange.model = self._card_name(call.embed.model, Ability.EMBEDDING)
-        vectors = await while_connected(request.receive, self.services.embed(call.embed, caller))
+        vectors = await while_connected(request.receive, self.services.embed(call.embed, caller, exchange.trail))
+        exchange.model = exchange.model or exchange.trail.model
         exchange.usage = vectors.usage
         body = embeddings_body(vectors, as_base64=call.base64)
-        return Response(body, media_type=JSON, headers=dropped_header(call.embed.dropped))
+        return Response(body, media_type=JSON, headers=dropped_header((*call.embed.dropped, *exchange.trail.dropped)))
 
     async def _body(self, request: Request) -> bytes:
         if header(request.scope, b"content-type").lower().startswith(b"multipart/"):
@@ -118,6 +122,9 @@ class Surface:
         return await read_body(request.receive, self.bounds.body)
 
     def _card_name(self, name: str, ability: Ability) -> str:
+        """Empty for a model of an endpoint, whose name there is known once it answers."""
+        if name and self.services.list_models.find(name) is None and self.services.elsewhere.remote.serves(name):
+            return ""
         return self.services.list_models.meant(name, ability).name
 
 

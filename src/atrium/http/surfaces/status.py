@@ -22,6 +22,7 @@ from atrium.dialects.olla import words
 from atrium.dialects.olla.listings import ABILITIES, Source, Unified, parameters, unify
 from atrium.http.lane import Lane
 from atrium.http.surfaces.status_rows import endpoint_row, full, in_order, model_row, short
+from atrium.http.surfaces.translator_rows import translator_pages
 
 Json = dict[str, Any]
 JSON = "application/json"
@@ -221,18 +222,8 @@ class StatusPages:
         return self.lane.sessions.told() if self.lane.sessions else {"enabled": False}
 
     async def translators(self) -> dict[str, Any]:
-        """Counters of format translators; none is built in yet."""
-        zeros = dict.fromkeys(
-            ("total_translators", "active_translators", "total_requests", "total_passthrough", "total_translations"), 0
-        )
-        summary: Json = {
-            **zeros,
-            "overall_success_rate": "N/A",
-            "overall_passthrough_rate": "N/A",
-            "total_streaming": 0,
-            "total_non_streaming": 0,
-        }
-        return {"timestamp": words.stamp(time.time()), "translators": [], "summary": summary}
+        """Counters of the translations between dialects."""
+        return {"timestamp": words.stamp(time.time()), **translator_pages(self.directory.translations)}
 
     async def process(self) -> dict[str, Any]:
         """What this process uses."""

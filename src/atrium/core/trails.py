@@ -1,0 +1,34 @@
+"""What became of a request on its way to an endpoint elsewhere, noted as it happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from atrium.core.requests import Dialect
+
+
+@dataclass(slots=True)
+class Trail:
+    """One request's. Whoever answers it reads here what to tell of it; seconds throughout."""
+
+    request_id: str = ""
+    address: str = ""
+    """The caller's."""
+    lossy: bool = False
+    """The caller, or the server's settings, would rather lose a field than be refused."""
+    candidates: tuple[str, ...] = ()
+    passed: tuple[tuple[str, str], ...] = ()
+    """Name of each endpoint that was passed over, with the reason."""
+    tries: list[tuple[str, str, float]] = field(default_factory=list[tuple[str, str, float]])
+    """Endpoint, how it went, seconds."""
+    waited: float = 0.0
+    """For an endpoint that was busy with all it may have."""
+    endpoint: str = ""
+    """Who answers; empty for the built-in engine, and as long as nobody does."""
+    kind: str = ""
+    model: str = ""
+    """As the endpoint spells it."""
+    dialect: Dialect | None = None
+    """Which one the endpoint was asked in."""
+    dropped: list[str] = field(default_factory=list[str])
+    """Fields that the endpoint's dialect has no word for."""

@@ -1,0 +1,97 @@
+"""Requests that change which models there are, and how far they are. Source: contract `ollama.md`, section 6."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from atrium.core.errors import InvalidValue, Unsupported
+from atrium.core.models import Installing, ModelCard, ModelConfig
+from atrium.core.requests import JsonValue
+from atrium.dialects.fields import Fields
+from atrium.dialects.ollama.listings import plain
+from atrium.dialects.ollama.messages import read_messages
+from atrium.dialects.ollama.options import read_options
+from atrium.dialects.ollama.request import parse_model
+from atrium.dialects.ollama.template import to_jinja
+
+MOST_MESSAGES = 1000
+FILE = "file://"
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    name: str
+    base: str
+    config: ModelConfig
+
+
+def parse_source(fields: Fields) -> str:
+    """What to install: a name without the tag that may be left out, or a path. Raises InvalidValue."""
+    return plain(parse_model(fields)).removeprefix(FILE)
+
+
+def parse_copy(fields: Fields) -> tuple[str, str]:
+    """Raises InvalidValue."""
+    return fields.needed_text("source"), fields.needed_text("destination")
+
+
+def parse_create(fields: Fields) -> Created:
+    """Raises InvalidValue, Unsupported."""
+    name = parse_model(fields)
+    for field in ("quantize", "quantization", "files", "adapters", "modelfile", "path"):
+        if fields.raw(field):
+            hint = "Make a model 'from' one that is here"
+            raise Unsupported(f"'{field}' is not taken when a model is made", hint=hint, param=field)
+    base = fields.text("from")
+    if not base:
+        raise InvalidValue("neither 'from' or 'files' was specified", param="from")
+    inner = fields.inner("parameters")
+    parameters: dict[str, JsonValue] = dict(inner.values) if inner else {}
+    options = read_options(Fields({"options": parameters}))
+    template = fields.text("template")
+    messages = read_messages(fields.items("messages", MOST_MESSAGES) or ())
+    return Created(
+        name,
+        base,
+        ModelConfig(
+            system=fields.text("system") or None,
+            messages=tuple((message.role.value, message.text) for message in messages),
+            template=to_jinja(template) if template else None,
+            sampling=options.sampling,
+            context=options.tuning.context,
+            license=licence_of(fields.raw("license")),
+        ),
+    )
+
+
+def licence_of(value: JsonValue) -> str:
+    """One text or several."""
+    texts = value if isinstance(value, list) else [value]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+class Progress:
+    """Lines that tell how far a change is; what is done never becomes less."""
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._total = 0
+
+    def said(self, status: str) -> bytes:
+        return orjson.dumps({"status": status}) + b"\n"
+
+    def step(self, state: Installing) -> bytes:
+        if state.stage == "downloading" and state.total:
+            self._total = max(self._total, state.total)
+            self._done = max(self._done, min(state.done, self._total))
+            counts = {"total": self._total, "completed": self._done}
+            return orjson.dumps({"status": f"pulling {state.name}", **counts}) + b"\n"
+        return self.said("verifying sha256 digest" if state.stage == "verifying" else f"{state.stage} {state.name}")
+
+    def whole(self, card: ModelCard) -> bytes:
+        digest = f"sha256:{card.digest}"
+        size = max(self._total, card.size)
+        status = f"pulling {card.digest[:12]}"
+        return orjson.dumps({"status": status, "digest": digest, "total": size, "completed": size}) + b"\n"
