@@ -203,3 +203,30 @@ def test_a_pinned_name_that_its_endpoint_has_not_is_unknown(relay: RunningServer
     answer = exchange(relay.url, post(CHAT, b'{"model": "alpha/phi3:mini"}', key))
     assert (answer.status, code_of(answer.body)) == (404, "MODEL_NOT_FOUND")
     assert exchange(relay.url, post(CHAT, b'{"model": "beta/phi3:mini"}', key)).header("x-olla-model") == "phi3:mini"
+
+
+@pytest.mark.parametrize("query", ["api_key=1", "api%5Fkey=1", "x=%6Collms_0123456789abcdef_1", "a=b&key=1"])
+def test_a_key_in_an_address_is_refused_and_goes_no_further(relay: RunningServer, key: str, query: str) -> None:
+    answer = exchange(relay.url, get(f"/olla/openai/echo?{query}", key))
+    assert (answer.status, code_of(answer.body)) == (401, "INVALID_API_KEY")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("endpoints: [{url: 'h:1'}]", "http://host:port"),
+        ("endpoints: [{url: 'http://h:1', type: olama}]", "Did you mean 'ollama'?"),
+        ("endpoints: [{url: 'http://h:1', priority: -5}]", "endpoints.priority"),
+        ("endpoints: [{url: 'http://h:1'}, {url: 'http://h:1'}]", "Two endpoints are named 'h:1'"),
+        ("endpoints: [{url: 'http://h:1', nmae: x}]", "Did you mean 'name'?"),
+        ("endpoints: [{url: 'http://h:1', api_key: '${NOT_SET_ANYWHERE}'}]", "NOT_SET_ANYWHERE"),
+        ("limits: {max_header: 100}", "limits.max_header"),
+        ("trusted_proxies: [here]", "trusted_proxies"),
+    ],
+)
+def test_a_configuration_that_cannot_be_meant_is_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
+    config = tmp_path / "wrong.yaml"
+    config.write_text(text)
+    told = command(tmp_path / "data", "config", "check", "--config", str(config))
+    assert told.returncode == 1
+    assert named in " ".join(told.stderr.split())

@@ -12,7 +12,9 @@ from atrium.cli.door import door
 from atrium.cli.options import AsJson, Config, DataDir, fail, loaded, run
 from atrium.cli.printing import print_json
 from atrium.core.errors import AtriumError, Unavailable
+from atrium.decisions.client_address import read_networks
 from atrium.settings.describe import describe, json_schema, without_secrets
+from atrium.settings.endpoints import read_endpoints
 from atrium.settings.tree import Loaded, Settings
 
 commands = typer.Typer(no_args_is_help=True, help="What the server is told to do.")
@@ -23,6 +25,11 @@ SECRET = re.compile(r"(?<=://)[^/@]*:[^/@]*(?=@)")
 def check_config(data_dir: DataDir = None, config: Config = None) -> None:
     """Read the configuration and say what is wrong with it."""
     read = checked(data_dir, config)
+    try:
+        read_endpoints(read.settings.endpoints)
+        read_networks(read.settings.trusted_proxies)
+    except AtriumError as error:
+        raise fail(error) from None
     print(f"{read.config or 'The defaults'}: nothing is wrong. Data folder: {read.data_dir}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import unquote_to_bytes
 
 from atrium.core.errors import Forbidden, InvalidKey, Unauthenticated
 from atrium.core.people import CONTROL, Caller
@@ -85,8 +86,8 @@ class Admission:
 
 
 def refuse_key_in_query(query: bytes) -> None:
-    """Raises InvalidKey."""
-    if query and KEY_IN_QUERY.search(query):
+    """Written out or percent-encoded. Raises InvalidKey."""
+    if query and KEY_IN_QUERY.search(unquote_to_bytes(query) if b"%" in query else query):
         raise InvalidKey("A key in the address is refused, since addresses end up in logs", hint="Send it in a header")
 
 

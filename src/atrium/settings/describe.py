@@ -61,7 +61,7 @@ def keys(kind: type[Any], path: str = "") -> Iterator[Key]:
         own = f"{path}.{field.name}" if path else field.name
         text = next((mark.text for mark in marks if isinstance(mark, Doc)), "")
         unit = next((mark.name for mark in marks if isinstance(mark, Unit)), None)
-        least = next((mark.value for mark in marks if isinstance(mark, AtLeast)), None)
+        least = max((mark.value for mark in marks if isinstance(mark, AtLeast)), default=None)
         yield Key(own, bare, nullable, text, unit, least, default_of(field))
         inner = section_of(bare)
         if inner is not None:

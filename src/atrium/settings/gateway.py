@@ -34,7 +34,7 @@ class EndpointSettings:
     url: Annotated[str, Doc("`http://` or `https://` address; `user:password@` becomes Basic credentials")]
     name: Annotated[str, Doc("unique; host:port unless named")] = ""
     type: Annotated[str, Doc("`ollama`, `lmstudio`, `vllm`, `openai`, `llamacpp`, …")] = "openai"
-    priority: Annotated[int, Doc("higher first")] = 100
+    priority: Annotated[int, Doc("higher first"), AtLeast(0)] = 100
     weight: Annotated[int, Doc("turns taken where equals take turns"), AtLeast(1)] = 1
     api_key: Annotated[str | None, Doc("sent as `Authorization: Bearer …`"), Secret()] = None
     auth_header: Annotated[str | None, Doc("name of the header that carries `api_key` bare")] = None

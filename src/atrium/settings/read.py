@@ -61,7 +61,8 @@ class Reader:
         if is_dataclass(hint):
             return self.tree(cast("type[Any]", hint), node, path)
         read = self._plain(hint, node, path, marks)
-        least = next((mark.value for mark in marks if isinstance(mark, AtLeast)), None)
+        # A unit brings a bound of its own; the key's may be narrower.
+        least = max((mark.value for mark in marks if isinstance(mark, AtLeast)), default=None)
         if least is not None and read < least:
             raise ConfigError(f"{node.place}: '{path}' must be at least {least:g}")
         most = next((mark.value for mark in marks if isinstance(mark, AtMost)), None)

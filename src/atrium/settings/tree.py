@@ -45,7 +45,7 @@ class Limits:
     health_per_minute: Annotated[int, Doc("requests of `/internal/health` from one address; 0 sets no limit")] = 1000
     max_body: Annotated[Size, Doc("largest request body")] = 100 * MB
     buffered_bytes: Annotated[Size, Doc("memory for all request bodies that are being taken together")] = 512 * MB
-    max_header: Annotated[Size, Doc("largest request head")] = MB
+    max_header: Annotated[Size, Doc("largest request head, at least 4KB"), AtLeast(4096)] = MB
     header_timeout: Annotated[Duration, Doc("how long a client may take to send a request's head")] = 30.0
     body_timeout: Annotated[Duration, Doc("longest silence while a client sends a body")] = 30.0
     connections: Annotated[int, Doc("open client connections; more wait in the kernel's queue"), AtLeast(1)] = 4096
