@@ -44,6 +44,7 @@ from atrium.services.browse_models import BrowseModels
 from atrium.services.chat import AnswerChat, Overflows
 from atrium.services.check_key import CheckKey
 from atrium.services.complete import Complete
+from atrium.services.condense_chat import CondenseChat
 from atrium.services.configure_model import ConfigureModel
 from atrium.services.elsewhere import Elsewhere
 from atrium.services.embed import EmbedTexts
@@ -54,6 +55,7 @@ from atrium.services.issue_key import IssueKey, Wish
 from atrium.services.list_models import ListModels
 from atrium.services.load_model import LoadModel
 from atrium.services.log_in import LogIn
+from atrium.services.long_context import work_on
 from atrium.services.passwords import Passwords
 from atrium.services.people import ADMIN, People
 from atrium.services.prepare_document import PrepareDocument
@@ -61,10 +63,9 @@ from atrium.services.promises import Documents, Services
 from atrium.services.search_store import SearchStore
 from atrium.services.store_documents import StoreDocuments
 from atrium.services.stores import Cutting, Stores
-from atrium.services.tokenize import Tokenize
 from atrium.settings.endpoints import read_endpoints, read_given
 from atrium.settings.load import load
-from atrium.settings.tree import Loaded, Settings
+from atrium.settings.tree import Limits, Loaded, Settings
 from atrium.storage.endpoints import EndpointFile
 from atrium.storage.folder import DataFolder
 from atrium.storage.opening import Kept, Storage, open_shelf, open_storage
@@ -165,14 +166,16 @@ async def built(
         build_installer(settings, library, folder, tell) as installer,
         build_shelves(settings, library, tell) as shelves,
         build_engines(settings, folder, tell) as engines,
-        build_vocabularies(settings) as vocabularies,
+        build_vocabularies(settings.limits) as vocabularies,
         opened_documents(settings, folder, storage, EmbedTexts(library, engines, *ways), tell) as documents,
     ):
         overflows = Overflows(settings.models.context_policy, settings.models.context_policies)
-        remotes = DirectoryRemotes(directory)
+        remotes = DirectoryRemotes(directory, settings.limits.answer_timeout)
+        answer_chat = AnswerChat(library, engines, ways[0], build_pictures(settings), *ways[1:], overflows)
+        long_context = work_on(answer_chat, remotes, vocabularies, settings.long_context, settings.limits.text)
         services = Services(
             elsewhere=ways[1],
-            answer_chat=AnswerChat(library, engines, ways[0], build_pictures(settings), *ways[1:], overflows),
+            answer_chat=CondenseChat(answer_chat, long_context),
             complete=Complete(library, engines, *ways),
             embed=EmbedTexts(library, engines, *ways),
             list_models=ListModels(library),
@@ -184,7 +187,6 @@ async def built(
             log_in=build_log_in(settings, storage, people, pepper, tell),
             issue_key=IssueKey(storage.users, storage.keys, check_key, pepper),
             check_key=check_key,
-            tokenize=Tokenize(library, remotes, vocabularies, engines, settings.limits.text),
             engines=engines,
             audit=storage.audit,
             documents=documents,
@@ -292,10 +294,8 @@ def build_engines(settings: Settings, folder: DataFolder, tell: Tell) -> Supervi
     return Supervisor(recipes, placement, bounds, Folders(folder.run, folder.logs), tell)
 
 
-def build_vocabularies(settings: Settings) -> Vocabularies:
-    limits = settings.limits
-    bounds = TokenBounds(patience=limits.token_timeout, idle=settings.models.keep_alive, queue=limits.queue)
-    return Vocabularies(child_environment(os.environ), bounds)
+def build_vocabularies(limits: Limits) -> Vocabularies:
+    return Vocabularies(child_environment(os.environ), TokenBounds(limits.token_timeout, limits.queue))
 
 
 def build_directory(settings: Settings) -> Directory:

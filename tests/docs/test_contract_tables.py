@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
-FOLDERS = {"olla": "gateway", "people": "people"}
+FOLDERS = {"lollms": "lollms", "olla": "gateway", "people": "people"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

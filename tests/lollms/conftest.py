@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.lollms.endpoints import Endpoint, serving
-from tests.running import RunningServer, command
+from tests.running import RunningServer
 
 
 @contextmanager
@@ -52,10 +52,8 @@ def added(server: RunningServer) -> Generator[Callable[[Endpoint], Endpoint]]:
         yield add
 
 
-@pytest.fixture(scope="module")
-def second_key(server: RunningServer) -> str:
-    """A key of an ordinary user."""
-    command(server.data_dir, "users", "create", "reader", "--password", "a long password")
-    made = command(server.data_dir, "keys", "create", "--user", "reader", "--alias", "reading", "--quiet")
-    assert made.returncode == 0, made.stderr
-    return made.stdout.strip()
+@pytest.fixture
+def named(server: RunningServer) -> Generator[Endpoint]:
+    """An endpoint with the name and the model of the document."""
+    with beside(server, Endpoint("ollama", "llama3:latest", name="ollama")):
+        yield Endpoint("ollama", "llama3:latest")

@@ -34,6 +34,8 @@ class Endpoint:
 
     kind: str
     model: str
+    name: str = ""
+    """Of the endpoint; by its kind where it has none."""
     window: int = 2048
     reply: Callable[[str], str] = tell_nothing
     """From the whole prompt to the answer."""
@@ -42,9 +44,13 @@ class Endpoint:
     held: threading.Event | None = None
     """Generations wait for it."""
     prompts: list[str] = field(default_factory=list[str])
-    asked: list[Json] = field(default_factory=list[Json])
+    limits: list[tuple[int, float | None]] = field(default_factory=list[tuple[int, float | None]])
+    """Tokens that were asked for, and at which temperature."""
     overruns: list[int] = field(default_factory=list[int])
     """Prompt and answer tokens of requests that the window does not hold."""
+    crowd: int = 0
+    """Generations wait until so many are under way."""
+    crowded: threading.Event = field(default_factory=threading.Event)
     abandoned: threading.Event = field(default_factory=threading.Event)
     arrived: threading.Event = field(default_factory=threading.Event)
     busiest: int = 0
@@ -54,10 +60,14 @@ class Endpoint:
 
     @property
     def config(self) -> Json:
-        return {"name": f"at-{self.kind}", "url": f"http://127.0.0.1:{self.port}", "type": self.kind}
+        return {"name": self.name or f"at-{self.kind}", "url": f"http://127.0.0.1:{self.port}", "type": self.kind}
 
-    def vocabulary(self, text: str) -> list[int]:
-        return [1000 + index for index, _ in enumerate(words_of(text))]
+    def measure(self, text: str) -> int:
+        """In tokens: vLLM's are characters here, the others' words."""
+        return len(text) if self.kind == "vllm" else len(words_of(text))
+
+    def cut(self, text: str, most: int) -> str:
+        return text[:most] if self.kind == "vllm" else "".join(words_of(text)[:most])
 
     def get(self, path: str) -> tuple[int, Json]:
         if path in ("/", "/health"):
@@ -72,7 +82,7 @@ class Endpoint:
     def post(self, path: str, body: Json) -> tuple[int, Json]:
         if self.kind == "vllm" and path == "/tokenize":
             ids = [ord(character) for character in body["prompt"]]
-            return 200, {"tokens": ids, "count": len(words_of(body["prompt"])), "max_model_len": self.window}
+            return 200, {"tokens": ids, "count": len(ids), "max_model_len": self.window}
         if self.kind == "vllm" and path == "/detokenize":
             return 200, {"prompt": "".join(map(chr, body["tokens"]))}
         if self.kind == "ollama" and path == "/api/show":
@@ -87,26 +97,29 @@ class Endpoint:
         options = cast("Json", body.get("options", {}))
         most = int(body.get("max_tokens") or options.get("num_predict") or 0)
         with self.lock:
-            self.asked.append(body)
+            self.limits.append((most, body.get("temperature", options.get("temperature"))))
             self.prompts.append(prompt)
             number = len(self.prompts)
             self.busy += 1
             self.busiest = max(self.busiest, self.busy)
-            if len(words_of(prompt)) + most > self.window:
-                self.overruns.append(len(words_of(prompt)) + most)
+            if self.measure(prompt) + most > self.window:
+                self.overruns.append(self.measure(prompt) + most)
         self.arrived.set()
+        if self.busy >= self.crowd:
+            self.crowded.set()
         try:
             if self.held is not None:
                 self.held.wait(30)
+            self.crowded.wait(30)
             if status := self.failures(number):
                 return status, {"error": {"message": "it failed", "code": "fault"}}
-            return 200, self.answer(" ".join(self.reply(prompt).split(" ")[:most]), len(words_of(prompt)))
+            return 200, self.answer(self.cut(self.reply(prompt), most), self.measure(prompt))
         finally:
             with self.lock:
                 self.busy -= 1
 
     def answer(self, text: str, prompt: int) -> Json:
-        count = len(words_of(text))
+        count = self.measure(text)
         message = {"role": "assistant", "content": text}
         if self.kind == "ollama":
             counts = {"prompt_eval_count": prompt, "eval_count": count}

@@ -194,7 +194,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def vocabularies() -> AsyncGenerator[Vocabularies]:
-    async with Vocabularies(environment(Path.home()), TokenBounds(patience=60, idle=600, queue=8)) as opened:
+    async with Vocabularies(environment(Path.home()), TokenBounds(patience=60, queue=8)) as opened:
         yield opened
     assert not children()
 

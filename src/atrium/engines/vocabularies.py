@@ -27,6 +27,8 @@ HEAD = struct.Struct(">I")
 LARGE = 256 * 1024
 """Characters. Few larger texts are worked on at a time, so that the small ones never wait for a thread."""
 MOST_LARGE = 2
+IDLE = 600.0
+"""Seconds after which a child that nobody asks is ended."""
 Asking = Mapping[str, object]
 
 
@@ -35,7 +37,6 @@ class TokenBounds:
     """Seconds, and questions that may wait."""
 
     patience: float
-    idle: float
     queue: int
 
 
@@ -165,7 +166,7 @@ class Vocabularies:
         finally:
             self._waiting -= 1
             if not self._waiting:
-                self._resting = asyncio.get_running_loop().call_later(self._bounds.idle, self._rest)
+                self._resting = asyncio.get_running_loop().call_later(IDLE, self._rest)
 
     async def _answer(self, asking: Asking) -> bytes:
         for _ in range(2):

@@ -34,6 +34,7 @@ from atrium.http.surfaces import (
     gateway_admin,
     internal,
     lollms,
+    long_context,
     olla,
     ollama,
     ollama_changes,
@@ -130,6 +131,7 @@ def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) 
     )
     api.include_router(openai.router(services, bounds))
     api.include_router(lollms.router(services, bounds))
+    api.include_router(long_context.router(services, bounds))
     api.include_router(ollama.router(services, bounds))
     api.include_router(ollama_models.router(services, bounds))
     api.include_router(ollama_changes.router(services, bounds))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import Generic, Protocol, Self, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from atrium.core.answers import Event, EventStream
 from atrium.core.errors import AtriumError, Internal
 from atrium.http.reading import while_connected
 
+E = TypeVar("E")
+E_co = TypeVar("E_co", covariant=True)
 SILENCE = 15.0
 """Seconds after which a comment keeps proxies from closing the connection."""
 PING = b": ping\n\n"
@@ -26,7 +28,17 @@ class BrokenAnswer(Exception):
     """The answer cannot be completed; its connection is closed without the final chunk."""
 
 
-class EventAnswer(Response):
+class Stream(Protocol[E_co]):
+    """What comes bit by bit, and is closed by whoever has it, also when it was never read."""
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> E_co: ...
+
+    async def aclose(self) -> None: ...
+
+
+class EventAnswer(Response, Generic[E]):
     """A rendered stream. It owns `events` from its first call on, and closes them however it ends."""
 
     media_type = "text/event-stream"
@@ -35,8 +47,8 @@ class EventAnswer(Response):
 
     def __init__(
         self,
-        events: EventStream,
-        render: Callable[[Event], bytes],
+        events: Stream[E],
+        render: Callable[[E], bytes],
         render_error: Callable[[AtriumError], bytes],
         headers: dict[str, str],
     ) -> None:
@@ -89,7 +101,7 @@ class EventAnswer(Response):
         self._last = asyncio.get_running_loop().time()
 
 
-class LineAnswer(EventAnswer):
+class LineAnswer(EventAnswer[E]):
     """The same for a wire of one JSON object per line, which has no comments to fill a silence with."""
 
     media_type = "application/x-ndjson"

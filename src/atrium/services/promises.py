@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from atrium.core.document_ports import Parser
 from atrium.core.ports import AuditLog, Engines
 from atrium.services.browse_models import BrowseModels
-from atrium.services.chat import AnswerChat
 from atrium.services.check_key import CheckKey
 from atrium.services.complete import Complete
+from atrium.services.condense_chat import CondenseChat
 from atrium.services.configure_model import ConfigureModel
 from atrium.services.elsewhere import Elsewhere
 from atrium.services.embed import EmbedTexts
@@ -19,6 +19,7 @@ from atrium.services.issue_key import IssueKey
 from atrium.services.list_models import ListModels
 from atrium.services.load_model import LoadModel
 from atrium.services.log_in import LogIn
+from atrium.services.long_context import LongContext
 from atrium.services.people import People
 from atrium.services.search_store import SearchStore
 from atrium.services.store_documents import StoreDocuments
@@ -41,7 +42,7 @@ class Documents:
 class Services:
     """All promises, as `app.py` built them."""
 
-    answer_chat: AnswerChat
+    answer_chat: CondenseChat
     complete: Complete
     embed: EmbedTexts
     elsewhere: Elsewhere
@@ -54,7 +55,14 @@ class Services:
     log_in: LogIn
     issue_key: IssueKey
     check_key: CheckKey
-    tokenize: Tokenize
     engines: Engines
     audit: AuditLog
     documents: Documents
+
+    @property
+    def long_context(self) -> LongContext:
+        return self.answer_chat.long_context
+
+    @property
+    def tokenize(self) -> Tokenize:
+        return self.long_context.writers.tokens

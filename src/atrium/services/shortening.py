@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atrium.core.endpoints import Runner
-from atrium.core.errors import ContextTooLong, Unsupported
+from atrium.core.errors import ContextTooLong
 from atrium.core.ports import ChatDraft, Prepared
 from atrium.core.requests import Chat, Overflow
 from atrium.decisions.fit_context import Turn, droppable, shortened_target, too_long, without
@@ -27,9 +27,7 @@ async def prepare_shortened(chat: Chat, draft: ChatDraft, runner: Runner, how: O
     """
     whole = await tried(draft, runner, runner.context - 1)
     if isinstance(whole, ContextTooLong):
-        if how == "summarize":
-            raise Unsupported("This model's conversations are not summarised", param="X-Atrium-Truncate")
-        turns = () if how == "refuse" else droppable(chat.messages, how)
+        turns = () if how in ("refuse", "summarize") else droppable(chat.messages, how)
         if not turns:
             raise whole
         return await fewest(chat, draft, runner, turns)

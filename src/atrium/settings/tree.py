@@ -94,7 +94,7 @@ class ModelSettings:
     ] = "auto"
     threads: Annotated[int, Doc("threads per runner; 0 takes the physical cores"), AtLeast(0)] = 0
     context_policy: Annotated[
-        ContextPolicy, Doc("what becomes of a chat that does not fit its model's window: refused, or its turns dropped")
+        ContextPolicy, Doc("a chat that does not fit its model's window: refused, its turns dropped or summarised")
     ] = "refuse"
     context_policies: Annotated[dict[str, ContextPolicy], Doc("the same for single models, by name")] = field(
         default_factory=dict[str, ContextPolicy]
@@ -108,6 +108,13 @@ class ModelSettings:
     preload: Annotated[tuple[str, ...], Doc("models to load at start, in this order")] = ()
     load_timeout: Annotated[Duration, Doc("how long a runner may take to be ready")] = 300.0
     allow_fake: Annotated[bool, Doc("allow `fake:` models, which invent their answers, for tests")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class LongContextSettings:
+    local: Annotated[int, Doc("calls of a local model at the same time"), AtLeast(1)] = 2
+    remote: Annotated[int, Doc("calls of an endpoint's model at the same time"), AtLeast(1)] = 8
+    calls: Annotated[int, Doc("calls that one text may take; longer texts are refused"), AtLeast(1)] = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,9 @@ class Settings:
     models: Annotated[ModelSettings, Doc("local models")] = field(default_factory=ModelSettings)
     files: Annotated[FileSettings, Doc("files that are sent in")] = field(default_factory=FileSettings)
     documents: Annotated[DocumentSettings, Doc("document stores")] = field(default_factory=DocumentSettings)
+    long_context: Annotated[LongContextSettings, Doc("texts that are longer than a model's window")] = (
+        LongContextSettings()
+    )
     telemetry: Annotated[Telemetry, Doc("logs and metrics")] = Telemetry()
     downloads: Annotated[Downloads, Doc("installing models")] = Downloads()
 

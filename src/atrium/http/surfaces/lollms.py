@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
 
-from atrium.core.errors import EngineMissing, InvalidValue, NotFound, Unprocessable
-from atrium.dialects.bounds import RequestBounds
+from atrium.core.errors import EngineMissing, NotFound
 from atrium.dialects.lollms.answer import count_body, text_body, tokens_body, window_body
 from atrium.dialects.lollms.listings import EMPTY_LIST, TYPES, capabilities_body, models_body, typed
 from atrium.dialects.lollms.request import parse_model, parse_text, parse_tokens
-from atrium.http.reading import read_body, while_connected
+from atrium.http.bodies import parsed
+from atrium.http.reading import while_connected
 from atrium.http.surfaces.openai import OpenAiBounds
 from atrium.services.promises import Services
 
-T = TypeVar("T")
 JSON = "application/json"
 SPEECH = ("speech", "Install a text-to-speech model, or add an endpoint that has one")
 LISTENING = ("transcription", "Install a speech-to-text model, or add an endpoint that has one")
@@ -64,37 +62,27 @@ class Surface:
 
     async def tokenize(self, request: Request) -> Response:
         """Token ids of a text, by the model's own tokenizer."""
-        call = await self._parsed(request, parse_text)
+        call = await parsed(request, self.bounds, parse_text)
         work = self.services.tokenize.encode(call.model, call.text)
         tokens = await while_connected(request.receive, work)
         return Response(tokens_body(tokens.ids, exact=tokens.exact), media_type=JSON)
 
     async def detokenize(self, request: Request) -> Response:
         """The text of token ids."""
-        call = await self._parsed(request, parse_tokens)
+        call = await parsed(request, self.bounds, parse_tokens)
         text = await while_connected(request.receive, self.services.tokenize.decode(call.model, call.ids))
         return Response(text_body(text.text, exact=text.exact), media_type=JSON)
 
     async def count_tokens(self, request: Request) -> Response:
         """How many tokens a text has."""
-        call = await self._parsed(request, parse_text)
+        call = await parsed(request, self.bounds, parse_text)
         count = await while_connected(request.receive, self.services.tokenize.count(call.model, call.text))
         return Response(count_body(count.count, exact=count.exact), media_type=JSON)
 
     async def context_size(self, request: Request) -> Response:
         """How many tokens a request to the model may have, its answer included."""
-        model = await self._parsed(request, parse_model)
+        model = await parsed(request, self.bounds, parse_model)
         return Response(window_body(await self.services.tokenize.window(model)), media_type=JSON)
-
-    async def _parsed(self, request: Request, parse: Callable[[bytes, RequestBounds], T]) -> T:
-        """LoLLMs' clients expect 422 for a field that does not fit, OpenAI's 400."""
-        body = await read_body(request.receive, self.bounds.body)
-        try:
-            return parse(body, self.bounds.request)
-        except InvalidValue as wrong:
-            if request.url.path.startswith("/v1/"):
-                raise
-            raise Unprocessable(wrong.message, hint=wrong.hint, param=wrong.param) from None
 
     async def capabilities(self) -> Response:
         """What works here, and which bindings do it."""

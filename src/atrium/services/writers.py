@@ -1,0 +1,143 @@
+"""A model as the server's own work needs it: it counts, it writes, and it has a window. Local and remote ones alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from atrium.core.answers import Spent, TextPiece, Usage
+from atrium.core.endpoints import RemoteModel
+from atrium.core.long_text import Written
+from atrium.core.models import Ability, ModelCard
+from atrium.core.people import Caller
+from atrium.core.ports import Remotes
+from atrium.core.requests import Chat, Message, Sampling
+from atrium.decisions.resolve_name import resolve_name
+from atrium.services.chat import AnswerChat
+from atrium.services.tokenize import Tokenize
+
+MESSAGE = 16
+"""Tokens that a template puts around a message at most."""
+BYTES_PER_TOKEN = 2.5
+"""Where no tokenizer is at hand: fewer than any that we know has for text."""
+
+
+class Writer(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def window(self) -> int:
+        """Tokens of prompt and answer together."""
+        ...
+
+    @property
+    def parallel(self) -> int:
+        """Calls at the same time."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Tokens are counted by the model's own tokenizer."""
+        ...
+
+    async def count(self, text: str) -> int: ...
+
+    async def places(self, text: str) -> tuple[Sequence[int], float]:
+        """For each token of a near enough tokenizer the characters up to its end, and how many of the model's tokens
+        one of these is."""
+        ...
+
+    async def write(self, messages: tuple[Message, ...], max_tokens: int, temperature: float | None) -> Written:
+        """Raises ContextTooLong where the model says that it does not fit, and what a chat raises."""
+        ...
+
+
+def frame_of(messages: Sequence[Message]) -> str:
+    return "\n".join(message.text for message in messages)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWriter:
+    card: ModelCard
+    window: int
+    parallel: int
+    caller: Caller
+    chat: AnswerChat
+    tokens: Tokenize
+    exact: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    async def count(self, text: str) -> int:
+        return await self.tokens.tokenizers.count(self.card, text) if text else 0
+
+    async def places(self, text: str) -> tuple[Sequence[int], float]:
+        return await self.tokens.tokenizers.ends(self.card, text), 1.0
+
+    async def write(self, messages: tuple[Message, ...], max_tokens: int, temperature: float | None) -> Written:
+        asked = Chat(self.card.name, messages, Sampling(temperature=temperature, max_tokens=max_tokens))
+        answer = await self.chat(asked, self.caller)
+        said: list[str] = []
+        usage = Usage()
+        async with aclosing(answer.events) as events:
+            async for event in events:
+                if isinstance(event, TextPiece):
+                    said.append(event.text)
+                elif isinstance(event, Spent):
+                    usage = event.usage
+        return Written("".join(said), usage)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteWriter:
+    model: RemoteModel
+    window: int
+    parallel: int
+    exact: bool
+    remotes: Remotes
+    tokens: Tokenize
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    async def count(self, text: str) -> int:
+        if not text:
+            return 0
+        if self.exact and (ids := await self.remotes.encode(self.model, text)) is not None:
+            return len(ids)
+        card = self.tokens.default()
+        count = await self.tokens.tokenizers.count(card, text)
+        return count if card else math.ceil(count / BYTES_PER_TOKEN)
+
+    async def places(self, text: str) -> tuple[Sequence[int], float]:
+        ends = await self.tokens.tokenizers.ends(self.tokens.default(), text)
+        return ends, await self.count(text) / max(1, len(ends))
+
+    async def write(self, messages: tuple[Message, ...], max_tokens: int, temperature: float | None) -> Written:
+        return await self.remotes.write(self.model, messages, max_tokens, temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class Writers:
+    tokens: Tokenize
+    chat: AnswerChat
+    remotes: Remotes
+    local_parallel: int
+    remote_parallel: int
+
+    async def of(self, name: str, caller: Caller) -> Writer:
+        """Raises ModelNotFound, ModelLoading, ModelUnavailable, EngineMissing; InvalidValue for no chat model."""
+        meant = self.tokens.meant(name)
+        if isinstance(meant, ModelCard):
+            resolve_name(meant.name, self.tokens.models.snapshot(), Ability.CHAT)
+            window = self.tokens.engines.planned(meant).context
+            return LocalWriter(meant, window, self.local_parallel, caller, self.chat, self.tokens)
+        window = await self.remotes.window(meant)
+        exact = await self.remotes.encode(meant, "a") is not None
+        return RemoteWriter(meant, window, self.remote_parallel, exact, self.remotes, self.tokens)
