@@ -52,6 +52,7 @@ from atrium.services.fill_store import FillBounds, FillStore
 from atrium.services.ground_chat import GroundChat
 from atrium.services.install_model import InstallModel
 from atrium.services.issue_key import IssueKey, Wish
+from atrium.services.keep_completions import KeepCompletions
 from atrium.services.list_models import ListModels
 from atrium.services.load_model import LoadModel
 from atrium.services.log_in import LogIn
@@ -142,7 +143,7 @@ async def opened(loaded: Loaded, environment: Environment, *, tell: Tell | None 
     with folder.locked():
         await asyncio.to_thread(folder.clear_tmp)
         pepper = read_pepper(folder.secrets, environment.pepper)
-        kept = Kept(settings.auth.sessions_per_user, settings.auth.audit_rows)
+        kept = Kept(settings.auth.sessions_per_user, settings.auth.audit_rows, settings.limits.stored_chats)
         storage = await open_storage(settings.database.url, folder.database, pepper, kept)
         try:
             async with built(loaded, folder, storage, pepper, said) as atrium:
@@ -185,6 +186,7 @@ async def built(
             configure_model=ConfigureModel(library, engines, shelves),
             people=(people := build_people(storage, check_key)),
             log_in=build_log_in(settings, storage, people, pepper, tell),
+            keep_completions=KeepCompletions(storage.completions, settings.limits.stored_size),
             issue_key=IssueKey(storage.users, storage.keys, check_key, pepper),
             check_key=check_key,
             engines=engines,

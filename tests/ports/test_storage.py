@@ -14,7 +14,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from atrium.core.errors import ConfigError, Conflict, InvalidKey, NotFound, SchemaTooNew
+from atrium.core.completions import CompletionQuery, KeptCompletion
+from atrium.core.errors import ConfigError, Conflict, InvalidKey, InvalidValue, NotFound, SchemaTooNew
 from atrium.core.people import NewKey, User
 from atrium.services.check_key import CheckKey
 from atrium.services.issue_key import IssueKey, Wish
@@ -219,3 +220,42 @@ async def test_a_damaged_file_is_told(file: Path) -> None:
     file.write_bytes(b"this is no database" * 100)
     with pytest.raises(ConfigError, match=r"atrium\.db"):
         await open_storage(None, file, PEPPER)
+
+
+def kept(number: int, owner: int | None, **metadata: str) -> KeptCompletion:
+    return KeptCompletion(f"chatcmpl-{number}", owner, number, "m", b"{}", b"[]", metadata)
+
+
+async def test_completions_are_paged_in_both_orders_for_their_owner_alone(storage: Storage) -> None:
+    ann, bob = await admin(storage, "ann"), await admin(storage, "bob")
+    book = storage.completions
+    for number in range(6):
+        await book.add(kept(number, ann.id, half=str(number % 2)))
+    await book.add(kept(6, bob.id))
+    await book.add(kept(7, None))
+    newest = await book.page(ann.id, CompletionQuery(newest_first=True, most=4))
+    assert [one.created for one in newest.kept] == [5, 4, 3, 2]
+    assert newest.has_more
+    rest = await book.page(ann.id, CompletionQuery(newest_first=True, after="chatcmpl-2"))
+    assert ([one.created for one in rest.kept], rest.has_more) == ([1, 0], False)
+    before = await book.page(ann.id, CompletionQuery(before="chatcmpl-2"))
+    assert [one.created for one in before.kept] == [0, 1]
+    odd = await book.page(ann.id, CompletionQuery(metadata={"half": "1"}))
+    assert [one.created for one in odd.kept] == [1, 3, 5]
+    assert [one.created for one in (await book.page(None, CompletionQuery())).kept] == [7]
+    with pytest.raises(InvalidValue, match="after"):
+        await book.page(ann.id, CompletionQuery(after="chatcmpl-6"))
+
+
+async def test_completions_leave_with_their_user(storage: Storage) -> None:
+    await admin(storage)
+    ann = await storage.users.add("ann", password_hash=None, is_admin=False, now=NOW)
+    await storage.completions.add(kept(1, ann.id, a="b"))
+    assert not await storage.completions.note(None, "chatcmpl-1", {})
+    assert await storage.completions.note(ann.id, "chatcmpl-1", {"c": "d"})
+    found = await storage.completions.find(ann.id, "chatcmpl-1")
+    assert found == kept(1, ann.id, c="d")
+    await storage.users.delete(ann.id)
+    assert not await storage.completions.delete(ann.id, "chatcmpl-1")
+    async with storage.database.reading() as connection:
+        assert (await connection.execute(text("select count(*) from completion_metadata"))).scalar() == 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
 
 from atrium.core.answers import Embedded, EventStream
+from atrium.core.completions import CompletionPage, CompletionQuery, KeptCompletion
 from atrium.core.endpoints import RemoteModel, Runner, RunnerPlan, RunnerStatus
 from atrium.core.long_text import Written
 from atrium.core.models import Available, Catalog, Installing, ModelCard, Said
@@ -291,6 +292,26 @@ class AuditLog(Protocol):
     async def newest(self, *, before: int | None, limit: int) -> tuple[Act, ...]:
         """Newest first; `before`: only acts older than that one."""
         ...
+
+
+class CompletionBook(Protocol):
+    """Kept completions; nobody but their owner sees them."""
+
+    async def add(self, kept: KeptCompletion) -> None:
+        """Of more than are allowed to its owner the oldest leave."""
+        ...
+
+    async def find(self, owner: int | None, completion_id: str) -> KeptCompletion | None: ...
+
+    async def page(self, owner: int | None, query: CompletionQuery) -> CompletionPage:
+        """Raises InvalidValue for a cursor that is none of the owner's completions."""
+        ...
+
+    async def note(self, owner: int | None, completion_id: str, metadata: Mapping[str, str]) -> bool:
+        """Put other metadata in place of what was there; False when there is no such completion."""
+        ...
+
+    async def delete(self, owner: int | None, completion_id: str) -> bool: ...
 
 
 class Gallery(Protocol):

@@ -33,6 +33,7 @@ from atrium.http.surfaces import (
     admin,
     gateway_admin,
     internal,
+    kept_chats,
     lollms,
     long_context,
     olla,
@@ -130,6 +131,7 @@ def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) 
         ),
     )
     api.include_router(openai.router(services, bounds))
+    api.include_router(kept_chats.router(services.keep_completions, bounds.body, bounds.request))
     api.include_router(lollms.router(services, bounds))
     api.include_router(long_context.router(services, bounds))
     api.include_router(ollama.router(services, bounds))

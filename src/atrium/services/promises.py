@@ -16,6 +16,7 @@ from atrium.services.embed import EmbedTexts
 from atrium.services.ground_chat import GroundChat
 from atrium.services.install_model import InstallModel
 from atrium.services.issue_key import IssueKey
+from atrium.services.keep_completions import KeepCompletions
 from atrium.services.list_models import ListModels
 from atrium.services.load_model import LoadModel
 from atrium.services.log_in import LogIn
@@ -49,6 +50,7 @@ class Services:
     list_models: ListModels
     browse_models: BrowseModels
     load_model: LoadModel
+    keep_completions: KeepCompletions
     install_model: InstallModel
     configure_model: ConfigureModel
     people: People

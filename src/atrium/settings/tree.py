@@ -65,6 +65,10 @@ class Limits:
     images: Annotated[int, Doc("most images in one chat"), AtLeast(1)] = 32
     image_size: Annotated[Size, Doc("largest file of an image")] = 20 * MB
     image_pixels: Annotated[int, Doc("most points of an image, width times height"), AtLeast(1)] = 40_000_000
+    stored_chats: Annotated[int, Doc("chats kept with `store` for one user; of more the oldest leave"), AtLeast(1)] = (
+        1000
+    )
+    stored_size: Annotated[Size, Doc("largest chat that is kept, question and answer together")] = 4 * MB
     inputs: Annotated[int, Doc("most texts in one embeddings request"), AtLeast(1)] = 2048
 
 

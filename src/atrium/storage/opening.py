@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from atrium.core.errors import ConfigError
 from atrium.storage.audit import StoredAudit
+from atrium.storage.completions import StoredCompletions
 from atrium.storage.database import Database, open_database
 from atrium.storage.ingests import StoredIngests
 from atrium.storage.keys import StoredKeys
@@ -30,6 +31,7 @@ class Kept:
 
     sessions_per_user: int = 100
     audit_rows: int = 100_000
+    completions_per_user: int = 1000
 
 
 KEPT = Kept()
@@ -44,6 +46,7 @@ class Storage:
     audit: StoredAudit
     stores: StoredStores
     ingests: StoredIngests
+    completions: StoredCompletions
 
     async def first(self, deed: str) -> bool:
         """True once in the life of this database, for what must happen once."""
@@ -74,6 +77,7 @@ async def open_storage(url: str | None, file: Path, pepper: bytes, kept: Kept = 
         StoredAudit(database, kept.audit_rows),
         StoredStores(database),
         StoredIngests(database),
+        StoredCompletions(database, kept.completions_per_user),
     )
 
 

@@ -104,3 +104,25 @@ audit = Table(
     Column("detail", String(300), nullable=False),
     sqlite_autoincrement=True,
 )
+
+completions = Table(
+    "completions",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("user_id", Integer, ForeignKey("users.id", ondelete="CASCADE"), index=True),
+    Column("created", Integer, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Column("messages", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""In the order in which they ended: `number` counts up."""
+
+completion_metadata = Table(
+    "completion_metadata",
+    metadata,
+    Column("number", Integer, ForeignKey("completions.number", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("value", String(512), nullable=False),
+)

@@ -22,6 +22,7 @@ from atrium.dialects.fields import Fields, as_fields, wrong
 from atrium.dialects.json_text import parse_object
 from atrium.dialects.openai.constraint import read_constraint
 from atrium.dialects.openai.messages import read_messages
+from atrium.dialects.openai.metadata import read_metadata
 from atrium.dialects.openai.sampling import INT32, SAMPLING_FIELDS, read_sampling
 from atrium.dialects.openai.tools import read_tool_use
 
@@ -31,9 +32,6 @@ MOST_STORES = 16
 PASSAGES, MOST_PASSAGES = 5, 100
 """How many passages of document stores an answer stands on, unless it is said, and at most."""
 GROUNDING_FIELDS = frozenset({"stores", "top_k"})
-MOST_METADATA = 16
-LONGEST_KEY = 64
-LONGEST_VALUE = 512
 EFFORTS = {
     "none": Think.OFF,
     "minimal": Think.LOW,
@@ -209,24 +207,6 @@ def read_overflow(fields: Fields) -> Overflow | None:
     if told is None:
         return None
     return "left" if told == "auto" else "refuse"
-
-
-def read_metadata(fields: Fields) -> Mapping[str, str]:
-    """A flat map of strings. Raises InvalidValue, also for one that is larger than OpenAI's."""
-    inner = fields.inner("metadata")
-    if inner is None:
-        return {}
-    if len(inner.values) > MOST_METADATA:
-        raise InvalidValue(f"'metadata' has more than {MOST_METADATA} entries", param="metadata")
-    told: dict[str, str] = {}
-    for key, value in inner.values.items():
-        if not isinstance(value, str):
-            raise wrong(inner.place(key[:LONGEST_KEY]), "a string", value)
-        if len(key) > LONGEST_KEY or len(value) > LONGEST_VALUE:
-            message = f"'metadata' takes keys of {LONGEST_KEY} and values of {LONGEST_VALUE} characters at most"
-            raise InvalidValue(message, param="metadata")
-        told[key] = value
-    return told
 
 
 def read_stream_options(fields: Fields, *, stream: bool) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -13,12 +14,13 @@ from atrium.core.answers import Event, Events, EventStream, Spent
 from atrium.core.errors import InvalidValue
 from atrium.core.models import Ability
 from atrium.core.people import ANONYMOUS, Caller
-from atrium.core.requests import Completion, Overflow
+from atrium.core.requests import Chat, Completion, Overflow
 from atrium.dialects.openai.answer import Collected, chat_body
 from atrium.dialects.openai.citations import citations_object
 from atrium.dialects.openai.completions import CompletionStream, completion_body
 from atrium.dialects.openai.dropped import dropped_names
 from atrium.dialects.openai.errors import error_event
+from atrium.dialects.openai.kept import kept_of
 from atrium.dialects.openai.listings import embeddings_body, model_body, models_body
 from atrium.dialects.openai.request import RequestBounds, parse_chat, parse_completion, parse_embed
 from atrium.dialects.openai.stream import ChatStream, Stamp
@@ -69,7 +71,10 @@ class Surface:
 
     async def chat(self, request: Request) -> Response:
         """Answer a conversation, whole or as a stream."""
-        chat = parse_chat(await self._body(request), self.bounds.request)
+        raw = await self._body(request)
+        chat = parse_chat(raw, self.bounds.request)
+        if chat.store:
+            self.services.keep_completions.refuse_large(len(raw))
         chat = replace(chat, overflow=asked_overflow(request) or chat.overflow)
         exchange, caller = told(request)
         chat, citations = await while_connected(request.receive, self.services.documents.ground_chat(chat, caller))
@@ -77,7 +82,9 @@ class Surface:
         answer = await while_connected(request.receive, self.services.answer_chat(chat, caller, exchange.trail))
         exchange.model = exchange.model or exchange.trail.model
         stamp = replace(stamp_of("chatcmpl", answer), extension=citations_object(citations))
-        watched = Watched(answer.events, exchange)
+        watched: EventStream = Watched(answer.events, exchange)
+        if chat.store:
+            watched = self._kept(watched, stamp, chat, raw, caller)
         headers = {**dropped_header(dropped_names(chat, answer.dropped)), **truncated_header(answer.truncated)}
         legacy = chat.tool_use.legacy
         if chat.stream:
@@ -86,6 +93,14 @@ class Surface:
         collected = await while_connected(request.receive, collect(watched))
         body = chat_body(stamp, collected, scored=chat.top_logprobs is not None, legacy=legacy)
         return Response(body, media_type=JSON, headers=headers)
+
+    def _kept(self, events: EventStream, stamp: Stamp, chat: Chat, raw: bytes, caller: Caller) -> EventStream:
+        async def keep(collected: Collected) -> None:
+            scored, legacy = chat.top_logprobs is not None, chat.tool_use.legacy
+            answer = chat_body(stamp, collected, scored=scored, legacy=legacy)
+            await self.services.keep_completions.keep(kept_of(raw, answer, caller.user_id, chat.metadata))
+
+        return Kept(events, keep)
 
     async def complete(self, request: Request) -> Response:
         """Continue one or several prompts."""
@@ -143,6 +158,28 @@ class Watched:
         if isinstance(event, Spent):
             self._exchange.usage = event.usage
             self._exchange.timing = event.timing
+        return event
+
+    async def aclose(self) -> None:
+        await self._events.aclose()
+
+
+class Kept:
+    """An answer's events, and the whole of it kept before its last event goes out."""
+
+    def __init__(self, events: EventStream, keep: Callable[[Collected], Awaitable[None]]) -> None:
+        self._events = events
+        self._keep = keep
+        self._collected = Collected()
+
+    def __aiter__(self) -> Kept:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await anext(self._events)
+        self._collected.feed(event)
+        if isinstance(event, Spent):
+            await self._keep(self._collected)
         return event
 
     async def aclose(self) -> None:
