@@ -193,9 +193,8 @@ async def built(
             audit=storage.audit,
             documents=documents,
         )
-        welcome = Switch()
+        welcome, roster = Switch(), Roster(directory, checker, EndpointFile(folder.secrets), read_given)
         sight = Sight(tell, Metrics(engines.running), lambda: welcome.on, folder.tmp)
-        roster = Roster(directory, checker, EndpointFile(folder.secrets), read_given)
         await roster.restore()
         front = build_front(services, settings, sight, roster, source_of(loaded, library))
         flushing = asyncio.create_task(flush_often(check_key))

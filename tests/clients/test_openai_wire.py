@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
-from tests.running import RunningServer
+from tests.running import PATIENCE, RunningServer
 
 CHAT = "smollm2-135m-instruct"
 HELLO = [{"role": "user", "content": "Say hi."}]
@@ -24,9 +25,7 @@ WEATHER = {
 }
 
 
-def ask(
-    server: RunningServer, *, headers: dict[str, str] | None = None, path: str = "chat/completions", **body: Any
-) -> Any:
+def ask(server: RunningServer, *, path: str = "chat/completions", **body: Any) -> Any:
     given = {
         "model": CHAT,
         "max_tokens": 40,
@@ -187,3 +186,95 @@ def test_odd_text_is_text(server: RunningServer, text: str) -> None:
         lone = client.post("/v1/chat/completions", content=raw.replace("\\u", "\\ud800\\u", 1))
     assert answer.status_code == 200, answer.text
     assert lone.status_code in (200, 400)
+
+
+def spoken(server: RunningServer, **sampling: Any) -> str:
+    asked = [{"role": "user", "content": "Tell me about the sea, the sea and the sea."}]
+    body: dict[str, Any] = {"messages": asked, "max_tokens": 32, "seed": 5, **sampling}
+    return text_of(ask(server, **body))
+
+
+def test_sampling_fields_change_what_is_said(server: RunningServer) -> None:
+    greedy = spoken(server)
+    assert greedy == spoken(server, seed=6), "greedy is greedy whatever the seed"
+    hot: dict[str, Any] = {"temperature": 1.8}
+    assert spoken(server, **hot) != greedy
+    for narrow in ({"top_k": 1}, {"top_p": 0}, {"min_p": 1}):
+        assert spoken(server, **hot, **narrow) == greedy, narrow
+    for penalty in (
+        {"repeat_penalty": 1.9},
+        {"repetition_penalty": 1.9},
+        {"frequency_penalty": 2},
+        {"presence_penalty": 2},
+    ):
+        assert spoken(server, **penalty) != greedy, penalty
+    first = ask(server, logprobs=True, max_tokens=1).json()["choices"][0]["logprobs"]["content"][0]["token"]
+    with server.client() as client:
+        ids = client.post("/lollms/v1/tokenize", json={"model": CHAT, "text": first}).json()["tokens"]
+    banned = ask(server, logprobs=True, max_tokens=1, logit_bias={str(ids[0]): -100})
+    assert banned.json()["choices"][0]["message"]["content"] != first
+
+
+def event_of(server: RunningServer, request_id: str) -> str:
+    """The closing event, which is written once the answer is."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        for line in (server.data_dir.parent / "server.log").read_text().splitlines():
+            if request_id in line and "request.ended" in line:
+                return line
+    raise AssertionError(f"no closing event of {request_id}")
+
+
+def test_whom_it_is_for_stands_in_the_closing_event(server: RunningServer) -> None:
+    answer = ask(server, max_tokens=2, user="customer-17", metadata={"job": "nightly"})
+    line = event_of(server, answer.headers["x-request-id"])
+    told = json.loads(line)
+    assert (told["user"], told["metadata"]) == ("customer-17", {"job": "nightly"})
+
+
+def complete(server: RunningServer, **body: Any) -> Any:
+    given: dict[str, Any] = {"path": "completions", "max_tokens": 8, **body}
+    return ask(server, **given)
+
+
+def test_an_echo_is_the_prompt_to_the_letter(server: RunningServer) -> None:
+    prompt = "  The sea\n\nis  wide,"
+    plain = complete(server, prompt=prompt).json()["choices"][0]["text"]
+    assert complete(server, prompt=prompt, echo=True).json()["choices"][0]["text"] == prompt + plain
+    ids = [504, 3150, 314]
+    written = complete(server, prompt=[ids, ids], echo=True, n=2, seed=1).json()
+    assert [choice["index"] for choice in written["choices"]] == [0, 1, 2, 3]
+    shown = {choice["text"][:8] for choice in written["choices"]}
+    assert len(shown) == 1
+    assert shown.pop().strip(), "token ids are shown as their text"
+    streamed = complete(server, prompt=ids, echo=True, stream=True)
+    chunks = [json.loads(line[6:]) for line in streamed.text.split("\n\n") if line.startswith("data: {")]
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == written["choices"][0]["text"]
+
+
+def test_a_raw_completions_scores_stand_where_their_tokens_do(server: RunningServer) -> None:
+    choice = complete(server, prompt="The sea is", logprobs=2, echo=True).json()["choices"][0]
+    scores = choice["logprobs"]
+    assert len(scores["tokens"]) == len(scores["token_logprobs"]) == len(scores["text_offset"])
+    for token, offset in zip(scores["tokens"], scores["text_offset"], strict=True):
+        assert choice["text"][offset : offset + len(token)] == token
+    assert all(len(best) <= 2 for best in scores["top_logprobs"])
+
+
+def test_the_best_of_several_texts_is_given(server: RunningServer) -> None:
+    body = {"prompt": "The sea is", "temperature": 1.5, "seed": 3, "logprobs": 0}
+    several = complete(server, **body, n=4).json()
+    means = [sum(c["logprobs"]["token_logprobs"]) / len(c["logprobs"]["tokens"]) for c in several["choices"]]
+    best = complete(server, **body, best_of=4).json()
+    assert best["choices"][0]["text"] == several["choices"][means.index(max(means))]["text"]
+    assert best["usage"] == several["usage"]
+
+
+def test_the_usage_counts_every_prompt(server: RunningServer) -> None:
+    one, other = (
+        complete(server, prompt=text).json()["usage"]["prompt_tokens"] for text in ("The sea", "A very wide sea")
+    )
+    both = complete(server, prompt=["The sea", "A very wide sea"]).json()
+    assert both["usage"]["prompt_tokens"] == one + other
+    assert both["id"].startswith("cmpl-")
+    assert both["object"] == "text_completion"

@@ -102,8 +102,37 @@ def test_one_of_several_that_exclude_each_other_is_any_of_them() -> None:
     ]
     for schema in several:
         assert "anyOf" in enforced(schema).schema
-    overlapping = {"oneOf": [{"type": "integer"}, {"type": "number"}]}
-    assert "oneOf" in enforced(overlapping).schema
+
+
+@pytest.mark.parametrize(
+    ("branches", "admitted"),
+    [
+        ([{"type": "integer"}, {"minimum": 2}], "no number"),
+        ([{"minLength": 2}, {"maxLength": 4}], "a"),
+        ([{"minLength": 2}, {"maxLength": 4}], "abcde"),
+        ([obj("a", "b"), obj("a", "c")], {"a": 1, "c": 2}),
+        ([{"const": "cat"}, {"type": "string"}], "a dog"),
+        ([{"maximum": 3}, {"minimum": 2}], 5),
+    ],
+)
+def test_of_branches_that_overlap_what_they_share_is_left_out(branches: Any, admitted: Any) -> None:
+    made = enforced({"oneOf": branches}, strict=True)
+    assert valid(made.schema, admitted)
+
+
+@pytest.mark.parametrize("names", [("oneOf", "anyOf"), ("anyOf", "oneOf")])
+def test_both_kinds_of_branches_hold_whichever_comes_first(names: tuple[str, str]) -> None:
+    made = enforced({names[0]: [{"type": "null"}], names[1]: [{"type": "null"}, {"type": "string"}]})
+    assert valid(made.schema, None)
+    assert not valid(made.schema, "a")
+    anything: Any = {}
+    wide: Any = {"oneOf": [{"type": "null"}], "anyOf": [anything]}
+    assert not valid(enforced(wide).schema, [])
+
+
+def test_branches_that_cannot_be_told_apart_are_refused() -> None:
+    with pytest.raises(InvalidSchema, match="told apart"):
+        enforced({"oneOf": [{}, {"title": "the same"}]})
 
 
 def test_references_lead_to_definitions_of_their_own() -> None:
@@ -141,10 +170,10 @@ def nested(levels: int) -> Any:
         ({"$ref": "#"}, "without end"),
         ({"allOf": [{"$ref": "#"}]}, "without end"),
         ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}, "without end"),
-        ({"$ref": "#/$defs/a", "$defs": {"a": obj("a", a={"$ref": "#/$defs/a"})}}, "without end"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": obj("a", a={"$ref": "#/$defs/a"})}}, "no finite value"),
         (
             {"$ref": "#/$defs/a", "$defs": {"a": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/a"}}}},
-            "without end",
+            "no finite value",
         ),
         (nested(70), "levels deep"),
         (nested(190), "levels deep"),

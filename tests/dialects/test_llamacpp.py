@@ -24,7 +24,18 @@ from atrium.core.answers import (
 )
 from atrium.core.errors import EngineFailed, InvalidSchema, InvalidValue, Unsupported
 from atrium.core.models import Vocabulary
-from atrium.core.requests import Chat, Gbnf, JsonObject, JsonSchema, Message, Role, Tool, ToolCall, ToolMode, ToolUse
+from atrium.core.requests import (
+    Chat,
+    Gbnf,
+    JsonObject,
+    JsonSchema,
+    Message,
+    Role,
+    Tool,
+    ToolCall,
+    ToolMode,
+    ToolUse,
+)
 from atrium.dialects.llamacpp.grammar import Frame, Thoughts, chat_grammar, constraint_grammar, lasting_grammar
 from atrium.dialects.llamacpp.prompt import chat_pieces
 from atrium.dialects.llamacpp.reply import Reading, ReplyReader

@@ -147,6 +147,8 @@ class Events:
     """What this model could not honour and does no harm by its absence, beside what the request names itself."""
     truncated: int = 0
     """Turns of the conversation that were dropped since it did not fit, as the caller allowed."""
+    echoes: tuple[str, ...] = ()
+    """The prompts as text, in their order, where the caller wants them in front."""
 
 
 @dataclass(frozen=True, slots=True)

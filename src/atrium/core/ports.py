@@ -124,6 +124,10 @@ class Relay(Protocol):
         """Token ids of embedding inputs with the model's own start and end tokens. Raises InvalidValue."""
         ...
 
+    async def text_of(self, ids: Sequence[int], runner: Runner) -> str:
+        """What token ids stand for. Raises EngineFailed."""
+        ...
+
     async def embed(self, inputs: Sequence[str] | Sequence[Sequence[int]], runner: Runner) -> Embedded:
         """Of texts, which may hold no control token's name, or of token ids.
 

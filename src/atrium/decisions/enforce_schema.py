@@ -15,7 +15,7 @@ from jsonschema.exceptions import SchemaError
 
 from atrium.core.errors import InvalidSchema
 from atrium.core.requests import JsonValue
-from atrium.decisions.exclude_schemas import Branch, apart
+from atrium.decisions.exclude_schemas import Branch, apart, outside
 
 Schema = dict[str, JsonValue]
 DEEPEST = 64
@@ -137,7 +137,7 @@ class Reduction:
         if self.made:
             schema["$defs"] = self.made
         if not has_end(schema):
-            raise InvalidSchema("The schema demands a value that refers to itself without end", param=self.place)
+            raise InvalidSchema("The schema admits no finite value", param=self.place)
         return Enforced(schema, tuple(self.dropped))
 
     def part(self, schema: JsonValue, inside: tuple[str, ...], *, whole: bool) -> JsonValue:
@@ -177,7 +177,7 @@ class Reduction:
             if name in LEAST:
                 raise InvalidSchema(f"'{name}' demands more than {MOST_REPEATED}", param=self.place)
             return
-        out[name] = value
+        out[name] = int(value) if isinstance(value, float) else value
 
     def keep_format(self, out: Schema, value: JsonValue) -> None:
         if value in FORMATS:
@@ -202,19 +202,33 @@ class Reduction:
         branches = [self.part(one, inside, whole=whole and name != "allOf") for one in given]
         if name == "oneOf":
             if not self.exclude(given, branches):
-                # A narrowed branch would let through what two of the given ones admit.
-                out["oneOf"] = [self.part(one, inside, whole=False) for one in given]
-                return
+                branches = self.subtracted(given, inside)
             name = "anyOf"
-            if "anyOf" in out:
-                out["allOf"] = [*as_list(out.get("allOf")), {"anyOf": branches}]
-                return
+        if name == "anyOf" and "anyOf" in out:
+            several: dict[str, JsonValue] = {"anyOf": branches}
+            name, branches = "allOf", [several]
         out[name] = [*as_list(out.get(name)), *branches]
 
     def exclude(self, given: list[JsonValue], branches: list[JsonValue]) -> bool:
         """Whether what one branch admits no other one does: then one of them is the same as any of them."""
         pairs = [Branch(self.met(one), self.written(made)) for one, made in zip(given, branches, strict=True)]
         return all(apart(one, other, self.met) for i, one in enumerate(pairs) for other in pairs[i + 1 :])
+
+    def subtracted(self, given: list[JsonValue], inside: tuple[str, ...]) -> list[JsonValue]:
+        """Each branch without what is plainly not outside of every other one.
+
+        A narrowed branch would let through what two of the given ones admit, so none is. Raises InvalidSchema.
+        """
+        rests = [outside(one, self.met) for one in given]
+        branches: list[JsonValue] = []
+        for place, one in enumerate(given):
+            others = [rest for index, rest in enumerate(rests) if index != place]
+            if all(others):
+                parts: list[JsonValue] = [{"anyOf": list[JsonValue](rest)} for rest in others]
+                branches.append({"allOf": [self.part(one, inside, whole=False), *parts]})
+        if not branches:
+            raise InvalidSchema("The branches of 'oneOf' cannot be told apart", param=self.place)
+        return branches
 
     def met(self, schema: JsonValue) -> JsonValue:
         """The given schema behind a reference that stands alone."""

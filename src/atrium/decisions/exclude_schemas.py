@@ -1,4 +1,4 @@
-"""Whether two branches of a `oneOf` can never admit the same value, as far as that is plain to see."""
+"""What branches of a `oneOf` do not have in common, as far as that is plain to see."""
 
 from __future__ import annotations
 
@@ -98,3 +98,44 @@ def members(schema: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
 def required(schema: Mapping[str, JsonValue]) -> frozenset[str]:
     names = schema.get("required")
     return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
+
+
+def outside(schema: JsonValue, met: Met, depth: int = DEEPEST) -> list[dict[str, JsonValue]]:
+    """Schemas that admit nothing which `schema` admits; together perhaps less than all there is outside of it."""
+    schema = met(schema)
+    if schema is False:
+        return [{}]
+    if not isinstance(schema, dict) or not depth:
+        return []
+    found: list[dict[str, JsonValue]] = []
+    other = ALL_KINDS - kinds(schema)
+    if other:
+        found.append({"type": list[JsonValue](sorted(other))})
+    for name, opposite in OPPOSITES.items():
+        bound = schema.get(name)
+        if isinstance(bound, int | float):
+            found += opposite(int(bound) if name in COUNTS else bound)
+    values = listed(schema)
+    if values is not None and all(isinstance(value, str) for value in values):
+        found.append({"type": "string", "minLength": max(len(str(value)) for value in values) + 1})
+    for name in sorted(required(schema)):
+        found.append({"type": "object", "properties": {name: False}})
+    for name, inner in members(schema).items():
+        for one in outside(inner, met, depth - 1):
+            found.append({"type": "object", "properties": {name: one}, "required": [name]})
+    return found
+
+
+Opposite = Callable[[float], list[dict[str, JsonValue]]]
+COUNTS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
+OPPOSITES: Mapping[str, Opposite] = {
+    "minLength": lambda least: [{"type": "string", "maxLength": least - 1}] if least > 0 else [],
+    "maxLength": lambda most: [{"type": "string", "minLength": most + 1}],
+    "minItems": lambda least: [{"type": "array", "maxItems": least - 1}] if least > 0 else [],
+    "maxItems": lambda most: [{"type": "array", "minItems": most + 1}],
+    "minimum": lambda least: [{"type": "number", "exclusiveMaximum": least}],
+    "maximum": lambda most: [{"type": "number", "exclusiveMinimum": most}],
+    "exclusiveMinimum": lambda least: [{"type": "number", "maximum": least}],
+    "exclusiveMaximum": lambda most: [{"type": "number", "minimum": most}],
+}
+"""What a bound leaves out."""

@@ -24,6 +24,7 @@ REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 LONGEST_RETRY = 60
 IDS_AT_ONCE = 256
 MOST_DROPPED = 32
+LONGEST_USER = 256
 OLLA_SURFACES = frozenset({"olla", "internal"})
 LOLLMS_SURFACES = frozenset({"lollms", "account", "admin"})
 SURFACES = (
@@ -80,6 +81,10 @@ class Exchange:
     model: str = ""
     usage: Usage = field(default_factory=Usage)
     timing: Timing = field(default_factory=Timing)
+    user: str = ""
+    """Whom the caller asked for, in the caller's words."""
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What the caller noted beside the request."""
     broken: str = ""
     """Why the answer was not whole."""
     limits: Headers = field(default_factory=list[tuple[bytes, bytes]])
@@ -240,6 +245,10 @@ def closing_fields(exchange: Exchange, now: float) -> dict[str, object]:
         }
     if exchange.trail.tries:
         fields["endpoint"] = exchange.trail.tries[-1][0]
+    if exchange.user:
+        fields["user"] = exchange.user[:LONGEST_USER]
+    if exchange.metadata:
+        fields["metadata"] = dict(exchange.metadata)
     if exchange.broken:
         fields["broken"] = exchange.broken
     return fields

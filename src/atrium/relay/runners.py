@@ -33,7 +33,7 @@ from atrium.relay.rendering import Renderer, rendered_now
 from atrium.relay.replies import ReplyStream
 from atrium.relay.send import post, posted
 from atrium.relay.shapes import Shaper
-from atrium.relay.tokens import Counted, Tokenizer, ids_alone, known, start_of, wrapped
+from atrium.relay.tokens import Counted, Tokenizer, ids_alone, known, start_of, text_of, wrapped
 
 TOO_LONG = re.compile(r"too large|larger than|exceed|too long", re.IGNORECASE)
 MOST_TEMPLATES = 64
@@ -132,6 +132,9 @@ class RunnerRelay:
             else:
                 ids.append(wrapped(known(one, vocabulary, "input"), vocabulary))
         return tuple(ids)
+
+    async def text_of(self, ids: Sequence[int], runner: Runner) -> str:
+        return await text_of(ids, runner, self._deadlines)
 
     async def embed(self, inputs: Sequence[str] | Sequence[Sequence[int]], runner: Runner) -> Embedded:
         tokens = sum(len(one) // CHARACTERS if isinstance(one, str) else len(one) for one in inputs)

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from atrium.core.endpoints import Runner
 from atrium.core.errors import EngineFailed, EngineSilent, InvalidValue, UpstreamFailed
 from atrium.core.models import Vocabulary
-from atrium.dialects.llamacpp.request import tokenize_body
-from atrium.dialects.llamacpp.stream import failure_of, tokens_of
+from atrium.dialects.llamacpp.request import detokenize_body, tokenize_body
+from atrium.dialects.llamacpp.stream import content_of, failure_of, tokens_of
 from atrium.dialects.llamacpp.template import Piece
 from atrium.relay.deadlines import Deadlines
 from atrium.relay.send import Answer, posted
 
+LONGEST_TEXT = 6 * 256
+"""Bytes of JSON that one token's text may take."""
 BYTES_PER_ID = 12
 """More than any id takes in the tokenizer's JSON."""
 FRAME = 1024
@@ -58,6 +60,15 @@ class Tokenizer:
         if answer.status != 200:
             raise UpstreamFailed(f"The engine could not tokenise the request: {failure_of(raw)}")
         return raw, commas
+
+
+async def text_of(ids: Sequence[int], runner: Runner, deadlines: Deadlines) -> str:
+    """What token ids stand for. Raises NotSent, EngineFailed, UpstreamFailed."""
+    async with posted(runner.socket, "/detokenize", detokenize_body(ids), deadlines) as answer:
+        raw, _ = await bounded_body(answer, FRAME + LONGEST_TEXT * len(ids))
+    if answer.status != 200:
+        raise UpstreamFailed(f"The engine could not write the tokens as text: {failure_of(raw)}")
+    return content_of(raw)
 
 
 async def bounded_body(answer: Answer, most: int) -> tuple[bytes, int]:

@@ -79,9 +79,17 @@ class Complete:
             for choice in range(completion.best_of):
                 own = None if seed is None else seed + choice
                 parts.append(Part(number * completion.best_of + choice, prepared, room, own))
+        echoes = await self._echoes(completion, lease) if completion.echo else ()
         events = await begin(parts, Held(stack, lease, deadline))
         name = completion.model or lease.runner.card.name
-        return Events(name, lease.runner.fingerprint, events, drafts[0].dropped)
+        return Events(name, lease.runner.fingerprint, events, drafts[0].dropped, echoes=echoes)
+
+    async def _echoes(self, completion: Completion, lease: Lease) -> tuple[str, ...]:
+        texts = [
+            prompt if isinstance(prompt, str) else await self.relay.text_of(prompt, lease.runner)
+            for prompt in completion.prompts
+        ]
+        return tuple(texts)
 
 
 @dataclass(slots=True)

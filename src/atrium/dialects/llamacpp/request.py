@@ -14,6 +14,11 @@ from atrium.dialects.llamacpp.template import Piece
 UINT32 = 2**32
 
 
+def detokenize_body(ids: Sequence[int]) -> bytes:
+    """`POST /detokenize`."""
+    return orjson.dumps({"tokens": list(ids)})
+
+
 @dataclass(frozen=True, slots=True)
 class Shaping:
     grammar: str = ""

@@ -95,6 +95,10 @@ class Tokens(msgspec.Struct):
     tokens: list[int]
 
 
+class Content(msgspec.Struct):
+    content: str
+
+
 class Embedding(msgspec.Struct):
     index: int
     embedding: bytes
@@ -116,6 +120,14 @@ def tokens_of(body: bytes) -> list[int]:
         return msgspec.json.decode(body, type=Tokens).tokens
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise EngineFailed("The engine's tokenizer answered what cannot be read") from None
+
+
+def content_of(body: bytes) -> str:
+    """Raises EngineFailed."""
+    try:
+        return msgspec.json.decode(body, type=Content).content
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise EngineFailed("The engine's text of the tokens cannot be read") from None
 
 
 def embeddings_of(body: bytes) -> Embedded:

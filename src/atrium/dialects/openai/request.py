@@ -21,9 +21,10 @@ from atrium.dialects.bounds import RequestBounds
 from atrium.dialects.fields import Fields, as_fields, wrong
 from atrium.dialects.json_text import parse_object
 from atrium.dialects.openai.constraint import read_constraint
+from atrium.dialects.openai.field_table import CHAT, COMPLETION, known_names
 from atrium.dialects.openai.messages import read_messages
 from atrium.dialects.openai.metadata import read_metadata
-from atrium.dialects.openai.sampling import INT32, SAMPLING_FIELDS, read_sampling
+from atrium.dialects.openai.sampling import INT32, read_sampling
 from atrium.dialects.openai.tools import read_tool_use
 
 MOST_CHOICES = 16
@@ -41,37 +42,8 @@ EFFORTS = {
     "xhigh": Think.HIGH,
 }
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
-SHARED_FIELDS = SAMPLING_FIELDS | {
-    "model",
-    "n",
-    "stream",
-    "stream_options",
-    "user",
-    "keep_alive",
-    "grammar",
-    "grammar_json_functions",
-    "response_format",
-}
-CHAT_FIELDS = SHARED_FIELDS | {
-    "messages",
-    "max_completion_tokens",
-    "logprobs",
-    "top_logprobs",
-    "tools",
-    "tool_choice",
-    "parallel_tool_calls",
-    "functions",
-    "function_call",
-    "chat_template_kwargs",
-    "reasoning_effort",
-    "thinking",
-    "metadata",
-    "store",
-    "modalities",
-    "truncation",
-    "atrium",
-}
-COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "echo", "logprobs", "best_of"}
+CHAT_FIELDS = known_names(CHAT)
+COMPLETION_FIELDS = known_names(COMPLETION)
 EMBED_FIELDS = frozenset({"model", "input", "encoding_format", "dimensions", "truncate", "user", "keep_alive"})
 
 

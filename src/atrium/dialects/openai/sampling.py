@@ -11,26 +11,6 @@ from atrium.dialects.fields import Fields, wrong
 INT32 = 2**31 - 1
 INT64 = 2**63 - 1
 MOST_STOPS = 16
-SAMPLING_FIELDS = frozenset(
-    {
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "typical_p",
-        "repeat_penalty",
-        "repetition_penalty",
-        "repeat_last_n",
-        "ignore_eos",
-        "frequency_penalty",
-        "presence_penalty",
-        "seed",
-        "logit_bias",
-        "min_tokens",
-        "max_tokens",
-        "stop",
-    }
-)
 
 
 def read_sampling(fields: Fields) -> Sampling:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -79,6 +79,7 @@ class Surface:
         exchange, caller = told(request)
         chat, citations = await while_connected(request.receive, self.services.documents.ground_chat(chat, caller))
         exchange.model = self._card_name(chat.model, Ability.CHAT)
+        exchange.user, exchange.metadata = chat.user, chat.metadata
         answer = await while_connected(request.receive, self.services.answer_chat(chat, caller, exchange.trail))
         exchange.model = exchange.model or exchange.trail.model
         stamp = replace(stamp_of("chatcmpl", answer), extension=citations_object(citations))
@@ -107,12 +108,13 @@ class Surface:
         completion = parse_completion(await self._body(request), self.bounds.request)
         exchange, caller = told(request)
         exchange.model = self._card_name(completion.model, Ability.COMPLETION)
+        exchange.user = completion.user
         answer = await while_connected(request.receive, self.services.complete(completion, caller, exchange.trail))
         exchange.model = exchange.model or exchange.trail.model
         stamp = stamp_of("cmpl", answer)
         watched = Watched(answer.events, exchange)
         headers = dropped_header(dropped_names(completion, answer.dropped))
-        echoes = echoes_of(completion)
+        echoes = echoes_of(completion, answer.echoes)
         if completion.stream:
             stream = CompletionStream(stamp, echoes=echoes, include_usage=completion.include_usage)
             return EventAnswer(watched, stream.feed, error_event, headers)
@@ -217,7 +219,7 @@ def stamp_of(prefix: str, answer: Events) -> Stamp:
     return Stamp(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), answer.model, answer.fingerprint)
 
 
-def echoes_of(completion: Completion) -> list[str]:
-    """For each choice the text in front of it."""
-    texts = [prompt if isinstance(prompt, str) else "" for prompt in completion.prompts]
-    return [text if completion.echo else "" for text in texts for _ in range(completion.choices)]
+def echoes_of(completion: Completion, texts: Sequence[str]) -> list[str]:
+    """For each choice the text in front of it; `texts` are the prompts as the engine reads them, where it told them."""
+    shown = texts or [prompt if isinstance(prompt, str) else "" for prompt in completion.prompts]
+    return [text if completion.echo else "" for text in shown for _ in range(completion.choices)]
