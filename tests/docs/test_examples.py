@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from atrium.gallery.model_yaml import parse_said
 from atrium.settings.load import load
 from tests.running import RunningServer, command, environment
 
@@ -69,7 +70,9 @@ def test_the_readmes_commands_exist(server: RunningServer) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_configuration_shown_is_valid(page: Path, tmp_path: Path) -> None:
     for number, block in enumerate(blocks(page.read_text(), "yaml")):
-        if isinstance(yaml.safe_load(block), dict):
+        if block.startswith("# models/"):
+            parse_said(block, tmp_path / "pirate.yaml")
+        elif isinstance(yaml.safe_load(block), dict):
             config = tmp_path / f"{number}.yaml"
             config.write_text(block)
             load(config, tmp_path, {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from atrium.core.completions import CompletionQuery, KeptCompletion
 from atrium.core.errors import ConfigError, Conflict, InvalidKey, InvalidValue, NotFound, SchemaTooNew
@@ -21,44 +19,12 @@ from atrium.services.check_key import CheckKey
 from atrium.services.issue_key import IssueKey, Wish
 from atrium.services.passwords import Passwords
 from atrium.services.people import People
-from atrium.storage.database import NEWEST, database_url, scripts
+from atrium.storage.database import NEWEST, scripts
 from atrium.storage.opening import Storage, open_storage
 from atrium.storage.tables import metadata
-from tests.postgres import postgres
+from tests.ports.conftest import PEPPER
 
-PEPPER = b"p" * 32
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
-
-
-@pytest.fixture(scope="session")
-def server() -> Generator[str]:
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
-    if request.param == "sqlite":
-        return None
-    address: str = request.getfixturevalue("server")
-    engine = create_async_engine(database_url(address, tmp_path))
-    async with engine.begin() as connection:
-        await connection.execute(text("drop schema public cascade"))
-        await connection.execute(text("create schema public"))
-    await engine.dispose()
-    return address
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "atrium.db"
-
-
-@pytest.fixture
-async def storage(url: str | None, file: Path) -> AsyncGenerator[Storage]:
-    opened = await open_storage(url, file, PEPPER)
-    yield opened
-    await opened.close()
 
 
 def new_key(user: User, alias: str, prefix: str) -> NewKey:

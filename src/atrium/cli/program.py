@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from atrium import __version__
-from atrium.cli import config, endpoints, keys, models, stores, users
+from atrium.cli import config, endpoints, keys, models, quotas, stores, users
 from atrium.cli.chat import chat_command
 from atrium.cli.doctor import doctor_command
 from atrium.cli.explain import explain_command, top_command
@@ -41,6 +41,7 @@ program.command("top")(top_command)
 program.add_typer(models.commands, name="models")
 program.add_typer(users.commands, name="users")
 program.add_typer(keys.commands, name="keys")
+program.add_typer(quotas.commands, name="quotas")
 program.add_typer(endpoints.commands, name="endpoints")
 program.add_typer(stores.commands, name="stores")
 program.add_typer(config.commands, name="config")

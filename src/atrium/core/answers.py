@@ -92,6 +92,9 @@ class Usage:
     reasoning_tokens: int = 0
 
 
+NO_USAGE = Usage()
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds, as measured."""

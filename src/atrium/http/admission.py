@@ -12,6 +12,7 @@ from atrium.core.people import CONTROL, Caller
 from atrium.decisions.allow import SAFE, SESSION_FORM, Area, allow, area_of, must_check, same_origin
 from atrium.decisions.doors import DoorRules
 from atrium.http.edge import Exchange, Headers
+from atrium.services.meter import Meter
 
 KEY_HEADERS = (b"authorization", b"x-api-key", b"xi-api-key", b"api-key")
 """The first present wins. The same names as `pass_headers.KEYS`, which never reach an endpoint."""
@@ -47,6 +48,7 @@ class Knock:
 class Admission:
     check_key: KeyCheck
     rules: DoorRules
+    meter: Meter
 
     async def admit(self, exchange: Exchange, headers: Headers, query: bytes) -> Caller | None:
         """None on paths that are open to all. Raises MissingKey, InvalidKey, Forbidden."""

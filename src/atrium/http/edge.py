@@ -17,6 +17,7 @@ from atrium.dialects.lollms.errors import error_body as lollms_error
 from atrium.dialects.olla.errors import error_body as olla_error
 from atrium.dialects.ollama.errors import error_body as ollama_error
 from atrium.dialects.openai.errors import error_body
+from atrium.services.meter import NOTHING, Hold
 from atrium.settings.tree import Cors
 
 Headers = list[tuple[bytes, bytes]]
@@ -87,6 +88,10 @@ class Exchange:
     """What the caller noted beside the request."""
     broken: str = ""
     """Why the answer was not whole."""
+    hold: Hold = NOTHING
+    """What it holds of its caller's quotas."""
+    standing: Callable[[], bytes] | None = None
+    """Header lines that tell what is left of them."""
     limits: Headers = field(default_factory=list[tuple[bytes, bytes]])
     """What is left of the caller's rate."""
     olla: bool = False
@@ -149,6 +154,8 @@ def stamp_headers(exchange: Exchange, now: float, correlation: bytes) -> Headers
         (b"openai-processing-ms", b"%d" % took),
         *exchange.limits,
     ]
+    if exchange.standing is not None:
+        headers += read_lines(exchange.standing())
     if exchange.olla or surface_of(exchange.path) in OLLA_SURFACES:
         headers += [(b"x-olla-request-id", request_id), (b"x-olla-response-time", b"%dms" % took)]
     return headers

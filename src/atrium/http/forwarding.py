@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from atrium.core.answers import Usage
+from atrium.core.answers import NO_USAGE
 from atrium.core.errors import AtriumError, Disconnected, NotSent, QueueFull, Unreachable, UpstreamTimeout
 from atrium.decisions.allow import Area
 from atrium.decisions.break_circuit import Outcome, outcome_of
 from atrium.decisions.choose_endpoint import Choice, Wanted
 from atrium.decisions.pass_headers import ResponseHead
+from atrium.dialects.openai.usage_chunk import UsageTaker
 from atrium.dialects.peek import Call, renamed
 from atrium.dialects.usage_tail import usage_of
 from atrium.http.lane import REFRESH_TIMEOUT, Lane
 from atrium.http.lines import Relaying, length_line, onward_head, relayed_lines
+from atrium.http.metering import counted
 from atrium.http.parties import Client
 from atrium.http.sticky import Pin, Telling, stick
 from atrium.relay.directory import Endpoint
@@ -33,7 +35,6 @@ IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 TAIL = 4096
 TAIL_PIECES = 4
 """The usage and the closing line may come apart."""
-NO_USAGE = Usage()
 ANSWERED = {200: "it answered 200"}
 
 
@@ -53,13 +54,13 @@ class Forwarding:
     """Folded names that will do for the model that was asked for."""
     _wanted: Wanted | None = None
     _upstream: Upstream | None = None
-    _leased_at = 0.0
-    _heard = 0.0
-    _answered = False
-    _paused = False
+    _leased_at = _heard = 0.0
+    _answered = _paused = False
     _task: asyncio.Task[None] | None = None
     _rewritten: UpstreamError | None = None
     _pin: Pin | None = None
+    _taker: UsageTaker | None = None
+    asked_bytes = pieces = 0
 
     def __init__(self, lane: Lane, request: Client, call: Call) -> None:
         self.lane = lane
@@ -79,13 +80,9 @@ class Forwarding:
     # Choosing.
 
     def choose(self, wanted: Wanted, *, again: bool) -> None:
-        lane = self.lane
+        lane, place = self.lane, self.asked.place
         self._named, self._wanted = wanted.models, wanted
-        if (
-            not self.model
-            and self.asked.place.has_own_default
-            and (lane.has_default() or not self.asked.place.may_be_local)
-        ):
+        if not self.model and place.has_own_default and (lane.has_default() or not place.may_be_local):
             self.request.hand_over()
             return
         self.choice = lane.choose(wanted)
@@ -207,7 +204,9 @@ class Forwarding:
     def _send(self, endpoint: Endpoint, upstream: Upstream) -> None:
         upload = self.request.upload
         if upload is None:
-            body = self._as_sent(endpoint)
+            stream = bool(self._call.stream)
+            body, self._taker = counted(self.request.claim, self.asked, self._as_sent(endpoint), stream=stream)
+            self.asked_bytes = len(body)
             framing = length_line(self.asked.method, len(body))
         else:
             body, framing = b"", upload.framing
@@ -258,6 +257,7 @@ class Forwarding:
         if head.status >= 400 and not self.asked.olla:
             self._rewritten = UpstreamError(head)
             return
+        self._taker = self._taker if head.length is None else None
         self.request.open(
             head.status,
             relayed_lines(self.request, self, self.lane.settings.cors, Relaying(endpoint, head)),
@@ -273,6 +273,11 @@ class Forwarding:
         tail.append(data if len(data) <= TAIL else data[-TAIL:])
         if len(tail) > TAIL_PIECES:
             del tail[0]
+        self.pieces += 1
+        if self._taker is not None:
+            data = self._taker.feed(data)
+            if not data:
+                return
         if self.request.writer is not None:
             self.request.writer.piece(data)
 
@@ -289,10 +294,13 @@ class Forwarding:
         self._give_back(outcome_of(status), how, ended_well)
         if endpoint is not None and status < 300 and self.asked.place.area is Area.ADMIN:
             self._do(self._listed_anew(endpoint))
-        elif self._rewritten is not None:
+            return
+        if self._rewritten is not None:
             self.request.refuse(self._rewritten.error())
-        else:
-            self.request.finish()
+            return
+        if self._taker is not None and self.request.writer is not None and (rest := self._taker.rest()):
+            self.request.writer.piece(rest)
+        self.request.finish()
 
     async def _listed_anew(self, endpoint: Endpoint) -> None:
         """What an endpoint has was changed: who is told so finds it so."""

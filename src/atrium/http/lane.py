@@ -11,18 +11,21 @@ from dataclasses import dataclass
 
 import msgspec
 
-from atrium.core.answers import Usage
+from atrium.core.answers import NO_USAGE, Usage
 from atrium.core.endpoints import Health
 from atrium.core.errors import ModelNotFound
 from atrium.core.kinds import ANY_OPENAI, EVERY
 from atrium.core.models import Ability
+from atrium.core.usage import UsageRecord
 from atrium.decisions.choose_endpoint import Choice, Standings, Wanted, choose_endpoint, nobody
 from atrium.decisions.client_address import Network, is_trusted
+from atrium.decisions.doors import door_of
 from atrium.http.admission import Admission
 from atrium.http.asked import TRANSLATED, Asked, native_dialect
 from atrium.http.edge import Exchange, closing_fields
 from atrium.http.explained import TranslatedRecord, translated_record
 from atrium.http.limits import Limiter
+from atrium.http.metering import GATEWAY, NOWHERE, UNCLAIMED, Ran, record_of
 from atrium.http.middleware.doors import HostCheck
 from atrium.http.parties import Client, Way
 from atrium.relay.directory import Directory, Endpoint
@@ -30,6 +33,7 @@ from atrium.relay.discover import refresh
 from atrium.relay.sessions import Sessions
 from atrium.relay.tally import took
 from atrium.services.list_models import ListModels
+from atrium.services.metered import CHARACTERS
 from atrium.settings.tree import Settings
 from atrium.telemetry.gateway_metrics import EndpointFigures, GatewayFigures
 from atrium.telemetry.metrics import Metrics
@@ -54,6 +58,7 @@ class Gateway:
     tell: Callable[[str, Mapping[str, object]], None]
     loaded: Callable[[], frozenset[str]]
     """Names of local models that are in memory."""
+    note: Callable[[UsageRecord], None]
     networks: tuple[Network, ...] = ()
 
 
@@ -102,6 +107,13 @@ class Lane:
 
     def left(self, request: Client) -> None:
         self.active.discard(request)
+
+    def handed_over(self, request: Client) -> None:
+        """The application goes on with it, and counts it anew."""
+        self.left(request)
+        request.claim.settle(0, 0)
+        self.directory.tallies.requests += request.asked.olla
+        self.gateway.metrics.withdrawn()
 
     def _look(self) -> None:
         """One timer for all requests under way."""
@@ -217,6 +229,7 @@ class Lane:
         if way is not None:
             way.read_usage()
             self._count(request, way, seconds)
+        self._meter(request, way, seconds)
         if self._tells_ends:
             self._tell_end(request, way, now)
         if self.proxy.explained:
@@ -242,6 +255,19 @@ class Lane:
         )
         if len(explained) > self.proxy.explained:
             explained.popitem(last=False)
+
+    def _meter(self, request: Client, way: Way | None, seconds: float) -> None:
+        """What it held of its caller's quotas is settled, and what it used noted."""
+        ran = NOWHERE
+        if way is not None and way.tries:
+            exact = way.usage is not NO_USAGE or not way.model or request.status >= 400
+            ran = Ran(way.tries[-1][0], way.ran, way.usage if exact else estimate(way), exact)
+        if request.claim is not UNCLAIMED:
+            request.claim.settle(request.status, ran.usage.prompt_tokens + ran.usage.completion_tokens)
+        place = request.asked.place
+        door = GATEWAY if place.olla else door_of(place.path)
+        if request.caller is not None and door is not None:
+            self.gateway.note(record_of(request.caller, door, (place.method, request.status), seconds, ran))
 
     def _count(self, request: Client, way: Way, seconds: float) -> None:
         tallies = self.directory.tallies
@@ -332,6 +358,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
         }
+
+
+def estimate(way: Way) -> Usage:
+    """Where the endpoint told nothing: about as many as there were bytes to read, and pieces that came."""
+    return Usage(way.asked_bytes // CHARACTERS, way.pieces)
 
 
 def figures_of(directory: Directory) -> GatewayFigures:

@@ -127,7 +127,7 @@ def relayed_lines(request: Client, way: Way, cors: Cors, relaying: Relaying) -> 
     ]
     if not olla:
         lines.append(b"x-request-id: %b\r\n" % request_id)
-    lines += [request.limits, cors_lines(request, cors)]
+    lines += [request.limits, request.claim.lines, cors_lines(request, cors)]
     return b"".join(lines)
 
 
@@ -201,6 +201,6 @@ def local_answer(request: Client, error: AtriumError, cors: Cors) -> tuple[int, 
     if request.way is not None:
         lines.append(routing_lines(request.way))
     if not isinstance(error, RateLimited):
-        lines.append(request.limits)
+        lines += [request.limits, request.claim.lines]
     lines.append(cors_lines(request, cors))
     return status, b"".join(lines), body

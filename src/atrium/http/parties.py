@@ -11,6 +11,7 @@ from atrium.decisions.choose_endpoint import Choice
 from atrium.http.asked import Asked
 from atrium.http.edge import Exchange
 from atrium.http.framing import AnswerWriter
+from atrium.http.metering import Claim
 from atrium.http.uploading import Upload
 from atrium.relay.directory import Endpoint
 from atrium.relay.upstream import Upstream
@@ -27,6 +28,9 @@ class Way(Protocol):
     tries: list[tuple[str, str, float]]
     waited: float
     usage: Usage
+    asked_bytes: int
+    pieces: int
+    """Of the answer's body."""
 
     def read_usage(self) -> None: ...
 
@@ -39,6 +43,7 @@ class Client(Protocol):
     address: str
     limits: bytes
     caller: Caller | None
+    claim: Claim
     started: float
     status: int
     broken: str

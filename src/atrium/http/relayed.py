@@ -25,6 +25,7 @@ from atrium.http.forwarding import Forwarding
 from atrium.http.framing import AnswerWriter
 from atrium.http.lane import Lane
 from atrium.http.lines import local_answer
+from atrium.http.metering import UNCLAIMED, claim
 from atrium.http.middleware.doors import refuse_upgrade
 from atrium.http.uploading import (
     FORM,
@@ -79,6 +80,7 @@ class Relayed:
     # What most requests never change stands here once.
     limits = b""
     caller: Caller | None = None
+    claim = UNCLAIMED
     status = 0
     broken = ""
     writer: AnswerWriter | None = None
@@ -237,6 +239,7 @@ class Relayed:
         if self.asked.rest in TARGETED:
             # What is to be pulled or created is not there yet.
             wanted = Wanted(wanted.prefix, (), wanted.target)
+        self.claim = claim(self.lane.gateway.admission.meter, self, (call.model, *wanted.models))
         self.forwarding.choose(wanted, again=True)
 
     def _peek(self) -> Call:
@@ -271,10 +274,8 @@ class Relayed:
         self._held = 0
 
     def hand_over(self) -> None:
-        """To the application, with its body and its place in the line."""
-        self.lane.left(self)
-        self.lane.directory.tallies.requests += self.asked.olla
-        self.lane.gateway.metrics.withdrawn()
+        """To the application, with its body and its place in the line; there it is counted anew."""
+        self.lane.handed_over(self)
         body = self.body
         self.release_body()
         self.connection.hand_over(self, body)

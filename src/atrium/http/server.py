@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atrium import __version__
 from atrium.core.errors import InvalidJson, InvalidValue, Unprocessable
+from atrium.core.usage import UsageRecord
 from atrium.decisions.client_address import read_networks
 from atrium.decisions.doors import door_rules
 from atrium.dialects.bounds import RequestBounds
@@ -42,8 +43,10 @@ from atrium.http.surfaces import (
     ollama_models,
     openai,
     people_admin,
+    quotas_admin,
     status,
     stores,
+    usage,
 )
 from atrium.http.uploads import FormBounds
 from atrium.relay.roster import Roster
@@ -62,6 +65,8 @@ class Sight:
 
     tell: Callable[[str, Mapping[str, object]], None]
     metrics: Metrics
+    note: Callable[[UsageRecord], None]
+    """Takes what was used, without a wait."""
     ready: Callable[[], bool]
     scratch: Path
     """Where files lie while they come in."""
@@ -80,7 +85,7 @@ def build_front(services: Services, settings: Settings, sight: Sight, roster: Ro
     directory = roster.directory
     networks = read_networks(settings.trusted_proxies)
     rules = door_rules(settings.auth.services, required=settings.auth.required)
-    entrance = Entrance(Admission(services.check_key, rules), Limiter(settings, networks))
+    entrance = Entrance(Admission(services.check_key, rules, services.meter), Limiter(settings, networks))
     gateway = Gateway(
         directory,
         entrance.admission,
@@ -90,6 +95,7 @@ def build_front(services: Services, settings: Settings, sight: Sight, roster: Ro
         sight.metrics,
         sight.tell,
         lambda: frozenset(one.model for one in services.engines.running() if one.pid is not None),
+        sight.note,
         networks,
     )
     sight.metrics.register(GatewayCollector(lambda: figures_of(directory)))
@@ -112,7 +118,7 @@ def build_app(api: ASGIApp, settings: Settings, sight: Sight, entrance: Entrance
     app = RateCheck(app, entrance.limiter)
     app = Faults(app, sight.tell)
     app = CrossOrigin(app, settings.cors)
-    return Record(app, sight.tell, sight.metrics, lane.note_translated)
+    return Record(app, sight.tell, sight.metrics, lane.note_translated, sight.note)
 
 
 def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) -> FastAPI:
@@ -147,6 +153,8 @@ def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) 
     api.include_router(accounts.router(services, BodyBounds(SMALL_BODY, limits.body_timeout)))
     api.include_router(admin.router(services))
     api.include_router(people_admin.router(services))
+    api.include_router(quotas_admin.router(services))
+    api.include_router(usage.router(services, settings))
     for kind in (Exception, 404, 405):
         api.add_exception_handler(kind, pass_on)
     api.add_exception_handler(RequestValidationError, refuse_field)

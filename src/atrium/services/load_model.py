@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from atrium.core.models import ModelCard
 from atrium.core.people import Caller
 from atrium.core.ports import Engines
+from atrium.decisions.allow import check_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,8 @@ class LoadModel:
     engines: Engines
 
     async def load(self, card: ModelCard, caller: Caller, keep_alive: float | None) -> float:
-        """Seconds that it took. Raises what `engines.lease` raises."""
+        """Seconds that it took. Raises Forbidden, and what `engines.lease` raises."""
+        check_model(caller, (card.name,))
         async with self.engines.lease(card, caller, keep_alive=keep_alive) as lease:
             return lease.loaded_in
 

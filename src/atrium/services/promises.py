@@ -8,11 +8,8 @@ from atrium.core.document_ports import Parser
 from atrium.core.ports import AuditLog, Engines
 from atrium.services.browse_models import BrowseModels
 from atrium.services.check_key import CheckKey
-from atrium.services.complete import Complete
-from atrium.services.condense_chat import CondenseChat
 from atrium.services.configure_model import ConfigureModel
 from atrium.services.elsewhere import Elsewhere
-from atrium.services.embed import EmbedTexts
 from atrium.services.ground_chat import GroundChat
 from atrium.services.install_model import InstallModel
 from atrium.services.issue_key import IssueKey
@@ -21,7 +18,10 @@ from atrium.services.list_models import ListModels
 from atrium.services.load_model import LoadModel
 from atrium.services.log_in import LogIn
 from atrium.services.long_context import LongContext
+from atrium.services.meter import Meter
+from atrium.services.metered import Chats, Completions, Embeddings
 from atrium.services.people import People
+from atrium.services.read_usage import ReadUsage
 from atrium.services.search_store import SearchStore
 from atrium.services.store_documents import StoreDocuments
 from atrium.services.stores import Stores
@@ -43,10 +43,11 @@ class Documents:
 class Services:
     """All promises, as `app.py` built them."""
 
-    answer_chat: CondenseChat
-    complete: Complete
-    embed: EmbedTexts
+    answer_chat: Chats
+    complete: Completions
+    embed: Embeddings
     elsewhere: Elsewhere
+    long_context: LongContext
     list_models: ListModels
     browse_models: BrowseModels
     load_model: LoadModel
@@ -57,13 +58,11 @@ class Services:
     log_in: LogIn
     issue_key: IssueKey
     check_key: CheckKey
+    meter: Meter
+    usage: ReadUsage
     engines: Engines
     audit: AuditLog
     documents: Documents
-
-    @property
-    def long_context(self) -> LongContext:
-        return self.answer_chat.long_context
 
     @property
     def tokenize(self) -> Tokenize:

@@ -58,6 +58,9 @@ class Reader:
             if node.value is None:
                 return None
             (hint,) = (arm for arm in get_args(hint) if arm is not type(None))
+            if get_origin(hint) is Annotated:
+                hint, *inner = get_args(hint)
+                marks += tuple(inner)
         if is_dataclass(hint):
             return self.tree(cast("type[Any]", hint), node, path)
         read = self._plain(hint, node, path, marks)

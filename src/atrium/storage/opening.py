@@ -16,11 +16,13 @@ from atrium.storage.ingests import StoredIngests
 from atrium.storage.keys import StoredKeys
 from atrium.storage.people import StoredUsers
 from atrium.storage.postgres_shelf import PostgresShelf
+from atrium.storage.quotas import StoredQuotas
 from atrium.storage.secrets import fingerprint
 from atrium.storage.sessions import StoredSessions
 from atrium.storage.store_book import StoredStores
 from atrium.storage.store_files import ShelfBounds, StoreFiles
 from atrium.storage.tables import meta
+from atrium.storage.usage import StoredUsage
 
 PEPPER = "pepper"
 
@@ -47,6 +49,8 @@ class Storage:
     stores: StoredStores
     ingests: StoredIngests
     completions: StoredCompletions
+    quotas: StoredQuotas
+    usage: StoredUsage
 
     async def first(self, deed: str) -> bool:
         """True once in the life of this database, for what must happen once."""
@@ -78,6 +82,8 @@ async def open_storage(url: str | None, file: Path, pepper: bytes, kept: Kept = 
         StoredStores(database),
         StoredIngests(database),
         StoredCompletions(database, kept.completions_per_user),
+        StoredQuotas(database),
+        StoredUsage(database),
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Integer,
     LargeBinary,
@@ -125,4 +127,61 @@ completion_metadata = Table(
     Column("number", Integer, ForeignKey("completions.number", ondelete="CASCADE"), primary_key=True),
     Column("key", String(64), primary_key=True),
     Column("value", String(512), nullable=False),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("user_id", Integer, ForeignKey("users.id", ondelete="CASCADE")),
+    Column("key_id", Integer, ForeignKey("api_keys.id", ondelete="CASCADE")),
+    Column("model", String(200), nullable=False),
+    Column("each_user", Boolean, nullable=False),
+    Column("measure", String(16), nullable=False),
+    Column("period", String(16), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", Moment, nullable=False, index=True),
+    Column("door", String(16), nullable=False),
+    Column("user_id", Integer, nullable=False),
+    Column("key_id", Integer, nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("endpoint", String(100), nullable=False),
+    Column("requests", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("exact", Boolean, nullable=False),
+)
+"""One row a request, kept for a while. 0 stands for the anonymous user and for no key; people may be gone since."""
+
+usage_hours = Table(
+    "usage_hours",
+    metadata,
+    Column("hour", Moment, primary_key=True),
+    Column("door", String(16), primary_key=True),
+    Column("user_id", Integer, primary_key=True, autoincrement=False),
+    Column("key_id", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(200), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+)
+
+usage_doors = Table(
+    "usage_doors",
+    metadata,
+    Column("door", String(16), primary_key=True),
+    Column("user_id", Integer, primary_key=True, autoincrement=False),
+    Column("hits", BigInteger, nullable=False),
+    Column("last_at", Moment, nullable=False),
 )

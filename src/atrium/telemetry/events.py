@@ -45,6 +45,7 @@ NAMES = frozenset(
         "login.failed",
         "document.failed",
         "stores.sweep_failed",
+        "usage.unwritten",
     }
 )
 SECRET = re.compile(r"lollms_[0-9a-f]{16}_[0-9a-f]{48}")
@@ -54,6 +55,7 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 WARNINGS = frozenset(
     {
         "login.failed",
+        "usage.unwritten",
         "server.open_door",
         "runner.broken",
         "model.refused",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atrium.core.errors import Forbidden, NotOffered, TooLarge
+from atrium.decisions.allow import area_of
 from atrium.http.admission import Admission
-from atrium.http.edge import Headers, read_lines
+from atrium.http.edge import Exchange, Headers, read_lines, surface_of
 from atrium.http.limits import Limiter
+from atrium.http.metering import is_metered, quota_lines
 from atrium.http.scope import exchange_of, header, headers_of, is_admitted, is_control, joined, peer_of
 
 MOST_HOSTS = 64
@@ -108,4 +110,14 @@ class Identity:
             exchange = exchange_of(scope)
             query: bytes = scope.get("query_string", b"")
             exchange.caller = await self._admission.admit(exchange, headers_of(scope), query)
+            self._count(exchange)
         await self.app(scope, receive, send)
+
+    def _count(self, exchange: Exchange) -> None:
+        """Raises RateLimited."""
+        caller, meter = exchange.caller, self._admission.meter
+        if caller is None or meter.idle or not is_metered(exchange, area_of(exchange.method, exchange.path)):
+            return
+        exchange.hold = meter.enter(caller)
+        if surface_of(exchange.path) == "openai":
+            exchange.standing = lambda: quota_lines(meter, caller, (exchange.model,))

@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from atrium.core.usage import UsageRecord
+from atrium.decisions.doors import door_of
 from atrium.http.edge import Exchange, closing_fields, local_headers, stamp_headers, surface_of, take_request_id
+from atrium.http.metering import GATEWAY, Ran, record_of
 from atrium.http.scope import header, is_control, lane_of, peer_of, set_exchange
 from atrium.telemetry.metrics import Metrics
 
@@ -21,12 +24,15 @@ class Record:
         tell: Callable[[str, Mapping[str, object]], None],
         metrics: Metrics,
         note: Callable[[Exchange, float], None],
+        use: Callable[[UsageRecord], None],
     ) -> None:
-        """`note` is told of every request that an endpoint was asked for, with the seconds that it took."""
+        """`note` is told of every request that an endpoint was asked for, with the seconds that it took; `use` of what
+        was used."""
         self.app = app
         self._tell = tell
         self._metrics = metrics
         self._note = note
+        self._use = use
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,9 +64,20 @@ class Record:
             await self.app(scope, receive, stamped)
         finally:
             now = time.monotonic()
+            exchange.hold.settle(0, counts=0 < exchange.status < 400)
+            self._note_use(exchange, now)
             self._metrics.ended(surface_of(exchange.path), exchange.status, now - exchange.started)
             if exchange.model:
                 self._metrics.spent(exchange.model, exchange.usage, exchange.timing)
             if exchange.trail.candidates:
                 self._note(exchange, now - exchange.started)
             self._tell("request.ended", closing_fields(exchange, now))
+
+    def _note_use(self, exchange: Exchange, now: float) -> None:
+        """Nothing of what no door of inference answered, or nobody known asked."""
+        door = GATEWAY if exchange.olla else door_of(exchange.path)
+        if exchange.caller is None or exchange.control or door is None:
+            return
+        ran = Ran(model=exchange.model, usage=exchange.usage)
+        ended = (exchange.method, exchange.status)
+        self._use(record_of(exchange.caller, door, ended, now - exchange.started, ran))

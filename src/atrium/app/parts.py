@@ -1,0 +1,199 @@
+"""The parts of the application, each from its own settings."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import psutil
+
+from atrium.core.models import Ability
+from atrium.engines.memory import read_budget, read_memory
+from atrium.engines.parsing import DocumentParser, ParseBounds
+from atrium.engines.placement.local import LocalPlacement, child_environment
+from atrium.engines.recipes.fake import FakeRecipe
+from atrium.engines.recipes.llamacpp import LlamaCppRecipe, installed_version, read_context
+from atrium.engines.supervisor import Bounds, Folders, Supervisor
+from atrium.engines.vocabularies import TokenBounds, Vocabularies
+from atrium.gallery.build import Builder
+from atrium.gallery.fetch import PipFetch
+from atrium.gallery.index import read_index
+from atrium.gallery.installer import Installer
+from atrium.gallery.library import Library
+from atrium.gallery.shelves import Shelves
+from atrium.http.reload import Source
+from atrium.relay.deadlines import Deadlines
+from atrium.relay.directory import Directory
+from atrium.relay.fetch_media import MediaFetch
+from atrium.relay.pictures import PictureBounds, PictureReader
+from atrium.relay.pool import PoolBounds
+from atrium.relay.remote_models import RemoteModels, remote_bounds
+from atrium.relay.runners import RunnerRelay
+from atrium.services.chat import AnswerChat, Overflows
+from atrium.services.check_key import CheckKey
+from atrium.services.elsewhere import Elsewhere
+from atrium.services.embed import EmbedTexts
+from atrium.services.fill_store import FillBounds, FillStore
+from atrium.services.ground_chat import GroundChat
+from atrium.services.log_in import LogIn
+from atrium.services.meter import Meter
+from atrium.services.passwords import Passwords
+from atrium.services.people import People
+from atrium.services.prepare_document import PrepareDocument
+from atrium.services.promises import Documents
+from atrium.services.search_store import SearchStore
+from atrium.services.store_documents import StoreDocuments
+from atrium.services.stores import Cutting, Stores
+from atrium.settings.endpoints import read_endpoints
+from atrium.settings.load import load
+from atrium.settings.tree import Limits, Loaded, Settings
+from atrium.storage.folder import DataFolder
+from atrium.storage.opening import Storage, open_shelf
+from atrium.storage.store_files import ShelfBounds
+
+FLUSH_SECONDS = 5.0
+CHARACTERS = 2
+"""That a token of a document counts as: so few that a chunk of any language fits its model's window."""
+Tell = Callable[[str, Mapping[str, object]], None]
+
+
+def source_of(loaded: Loaded, library: Library) -> Source:
+    return Source(lambda: load(loaded.config, loaded.data_dir, os.environ).settings, library.rename)
+
+
+def build_people(storage: Storage, check_key: CheckKey) -> People:
+    return People(storage.users, storage.sessions, check_key, Passwords())
+
+
+def build_log_in(settings: Settings, storage: Storage, people: People, pepper: bytes, tell: Tell) -> LogIn:
+    signup = settings.auth.signup == "open"
+    return LogIn(storage.users, storage.sessions, people, pepper, settings.auth.session, signup, tell)
+
+
+@asynccontextmanager
+async def opened_documents(
+    settings: Settings, folder: DataFolder, storage: Storage, embed: EmbedTexts, tell: Tell
+) -> AsyncGenerator[Documents]:
+    """Document stores, with the tasks that fill them."""
+    own = settings.documents
+    bounds = ParseBounds(own.parse_memory, own.parse_timeout, own.parallel, own.max_text)
+    parser = DocumentParser(bounds, folder.tmp, child_environment(os.environ))
+    shelf = await open_shelf(storage, folder.stores, ShelfBounds(own.open_stores, own.vector_memory))
+    cutting = Cutting(own.chunk_tokens * CHARACTERS, own.overlap_tokens * CHARACTERS)
+    stores = Stores(storage.stores, shelf, storage.users, embed.models, cutting, own.stores_per_user)
+    prepare = PrepareDocument(parser, shelf, embed, folder.files, own.max_chunks)
+    filling = FillBounds(own.parallel, own.queue, folder.mark)
+    try:
+        async with FillStore(stores, storage.ingests, prepare, filling, tell) as fill:
+            search = SearchStore(stores, shelf, embed, own.query_text)
+            yield Documents(stores, StoreDocuments(stores, fill), search, parser, GroundChat(stores, search))
+    finally:
+        await parser.close()
+        await shelf.close()
+
+
+def build_library(settings: Settings, folder: DataFolder, tell: Tell) -> Library:
+    chosen = settings.models.defaults
+    defaults = {Ability.CHAT: chosen.chat, Ability.EMBEDDING: chosen.embedding}
+    named = {ability: name for ability, name in defaults.items() if name}
+    library = Library(folder.models, settings.model_aliases, named, tell)
+    library.open()
+    return library
+
+
+def build_shelves(settings: Settings, library: Library, tell: Tell) -> Shelves:
+    models = settings.models
+    return Shelves(library, models.adopt, tell, rescan=models.rescan, unstated_context=models.adopted_context)
+
+
+def build_installer(settings: Settings, library: Library, folder: DataFolder, tell: Tell) -> Installer:
+    builder = Builder(library, PipFetch(settings.downloads.attempts), folder.tmp)
+    return Installer(
+        library,
+        builder,
+        read_index(),
+        tell,
+        parallel=settings.downloads.parallel_jobs,
+        allow_fake=settings.models.allow_fake,
+    )
+
+
+def build_engines(settings: Settings, folder: DataFolder, tell: Tell) -> Supervisor:
+    models, limits = settings.models, settings.limits
+    bounds = Bounds(
+        memory=read_budget(models.memory, read_memory()),
+        keep_alive=models.keep_alive,
+        load_timeout=models.load_timeout,
+        queue=limits.queue,
+        queue_timeout=limits.queue_timeout,
+    )
+    llamacpp = LlamaCppRecipe(
+        slots=models.parallel,
+        context=read_context(models.context),
+        threads=models.threads or psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        prompt_cache=models.prompt_cache,
+        engine_version=installed_version(),
+    )
+    recipes = {"llamacpp": llamacpp, "fake": FakeRecipe(models.parallel)}
+    placement = LocalPlacement(child_environment(os.environ))
+    return Supervisor(recipes, placement, bounds, Folders(folder.run, folder.logs), tell)
+
+
+def build_vocabularies(limits: Limits) -> Vocabularies:
+    return Vocabularies(child_environment(os.environ), TokenBounds(limits.token_timeout, limits.queue))
+
+
+def build_directory(settings: Settings) -> Directory:
+    """Raises ConfigError."""
+    proxy = settings.proxy
+    bounds = PoolBounds(proxy.connect_timeout, proxy.keep_alive, proxy.connections, proxy.max_response_header)
+    optimistic = settings.routing == "optimistic"
+    directory = Directory(bounds, settings.model_aliases, settings.balancer, optimistic)
+    for spec in read_endpoints(settings.endpoints):
+        directory.add(spec)
+    return directory
+
+
+def build_relay(settings: Settings) -> RunnerRelay:
+    limits = settings.limits
+    deadlines = Deadlines(head=limits.token_timeout, between=limits.token_timeout, whole=limits.answer_timeout)
+    return RunnerRelay(deadlines, schema_size=limits.schema_size)
+
+
+def build_pictures(settings: Settings) -> PictureReader:
+    limits = settings.limits
+    return PictureReader(PictureBounds(limits.images, limits.image_size, limits.image_pixels), MediaFetch())
+
+
+def build_chat(
+    library: Library, engines: Supervisor, ways: tuple[RunnerRelay, Elsewhere, float], settings: Settings
+) -> AnswerChat:
+    """`ways` to local and to remote models, and how many seconds an answer may take."""
+    overflows = Overflows(settings.models.context_policy, settings.models.context_policies)
+    return AnswerChat(library, engines, ways[0], build_pictures(settings), *ways[1:], overflows)
+
+
+def build_elsewhere(settings: Settings, directory: Directory) -> Elsewhere:
+    return Elsewhere(RemoteModels(directory, remote_bounds(settings)), settings.limits.answer_timeout)
+
+
+@asynccontextmanager
+async def kept_fresh(check_key: CheckKey, meter: Meter) -> AsyncGenerator[None]:
+    """Uses of keys are written down and quotas read anew, since another gateway may have changed them."""
+    await meter.reload()
+
+    async def refresh() -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await check_key.flush()
+            await meter.reload()
+
+    refreshing = asyncio.create_task(refresh())
+    try:
+        yield
+    finally:
+        refreshing.cancel()
+        await asyncio.gather(refreshing, return_exceptions=True)
+        await check_key.flush()

@@ -1,0 +1,152 @@
+"""Every use of a model by way of its quotas and its key's scopes, whoever answers it and in whatever dialect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+from atrium.core.answers import CallPiece, Event, Events, EventStream, ReasoningPiece, Spent, TextPiece, Vectors
+from atrium.core.models import Ability
+from atrium.core.people import Caller
+from atrium.core.ports import Models
+from atrium.core.quotas import Worst
+from atrium.core.requests import Chat, Completion, Embed, Prompt
+from atrium.core.trails import Trail
+from atrium.decisions.allow import check_model
+from atrium.decisions.resolve_name import candidates
+from atrium.services.meter import Hold, Meter
+
+CHARACTERS = 3
+"""Of a text make a token or more, in the worst case that is worth planning for; settled to what it really was."""
+TEMPLATE = 8
+"""Tokens that a message's template may add."""
+LONGEST = 1 << 40
+"""Tokens of an answer that nothing bounds but quotas and the model's window."""
+
+
+class Chats(Protocol):
+    async def __call__(self, chat: Chat, caller: Caller, trail: Trail | None = None) -> Events: ...
+
+
+class Completions(Protocol):
+    async def __call__(self, completion: Completion, caller: Caller, trail: Trail | None = None) -> Events: ...
+
+
+class Embeddings(Protocol):
+    async def __call__(self, embed: Embed, caller: Caller, trail: Trail | None = None) -> Vectors: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Usher:
+    """Lets a caller to a model."""
+
+    models: Models
+    meter: Meter
+
+    def names(self, caller: Caller, name: str, ability: Ability) -> tuple[str, ...]:
+        """As the caller wrote it, and all that it may mean. Raises Forbidden where the key is not for the model."""
+        names = tuple(dict.fromkeys((name, *candidates(name, self.models.snapshot(), ability))))
+        check_model(caller, names)
+        return names
+
+
+@dataclass(frozen=True, slots=True)
+class MeteredChat:
+    chats: Chats
+    usher: Usher
+
+    async def __call__(self, chat: Chat, caller: Caller, trail: Trail | None = None) -> Events:
+        """Raises Forbidden, RateLimited, and what the chat raises.
+
+        An answer without a bound of its own is bound by what the quotas have left.
+        """
+        names = self.usher.names(caller, chat.model, Ability.CHAT)
+        prompt = sum(tokens_of(message.text) + TEMPLATE for message in chat.messages)
+        limit = chat.sampling.max_tokens
+        hold = self.usher.meter.use(caller, names, worst(prompt, chat.choices, limit))
+        try:
+            if limit is None and hold.granted is not None:
+                sampling = replace(chat.sampling, max_tokens=max(1, (hold.granted - prompt) // chat.choices))
+                chat = replace(chat, sampling=sampling)
+            answer = await self.chats(chat, caller, trail)
+        except BaseException:
+            hold.settle(0, counts=False)
+            raise
+        return replace(answer, events=MeteredEvents(answer.events, hold, prompt))
+
+
+@dataclass(frozen=True, slots=True)
+class MeteredCompletion:
+    completions: Completions
+    usher: Usher
+
+    async def __call__(self, completion: Completion, caller: Caller, trail: Trail | None = None) -> Events:
+        """Raises as MeteredChat does."""
+        names = self.usher.names(caller, completion.model, Ability.COMPLETION)
+        prompt = sum(tokens_of(one) for one in completion.prompts)
+        answers = len(completion.prompts) * max(completion.best_of, completion.choices)
+        limit = completion.sampling.max_tokens
+        hold = self.usher.meter.use(caller, names, worst(prompt, answers, limit))
+        try:
+            if limit is None and hold.granted is not None:
+                sampling = replace(completion.sampling, max_tokens=max(1, (hold.granted - prompt) // answers))
+                completion = replace(completion, sampling=sampling)
+            answer = await self.completions(completion, caller, trail)
+        except BaseException:
+            hold.settle(0, counts=False)
+            raise
+        return replace(answer, events=MeteredEvents(answer.events, hold, prompt))
+
+
+@dataclass(frozen=True, slots=True)
+class MeteredEmbedding:
+    embeddings: Embeddings
+    usher: Usher
+
+    async def __call__(self, embed: Embed, caller: Caller, trail: Trail | None = None) -> Vectors:
+        """Raises as MeteredChat does."""
+        names = self.usher.names(caller, embed.model, Ability.EMBEDDING)
+        tokens = sum(tokens_of(one) for one in embed.inputs)
+        hold = self.usher.meter.use(caller, names, Worst(tokens, tokens))
+        try:
+            vectors = await self.embeddings(embed, caller, trail)
+        except BaseException:
+            hold.settle(0, counts=False)
+            raise
+        hold.settle(vectors.usage.prompt_tokens, counts=True)
+        return vectors
+
+
+class MeteredEvents:
+    """An answer's events; closed, it settles what was really used, also of an answer that was left in its midst."""
+
+    def __init__(self, events: EventStream, hold: Hold, prompt: int) -> None:
+        self._events = events
+        self._hold = hold
+        self._used = prompt
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await anext(self._events)
+        if isinstance(event, Spent):
+            self._used = event.usage.prompt_tokens + event.usage.completion_tokens
+        elif isinstance(event, TextPiece | ReasoningPiece | CallPiece):
+            self._used += 1
+        return event
+
+    async def aclose(self) -> None:
+        self._hold.settle(self._used, counts=True)
+        await self._events.aclose()
+
+
+def tokens_of(text: Prompt) -> int:
+    """At most about as many."""
+    return len(text.encode("utf-8", "replace")) // CHARACTERS + 1 if isinstance(text, str) else len(text)
+
+
+def worst(prompt: int, answers: int, limit: int | None) -> Worst:
+    if limit is None:
+        return Worst(prompt + answers, LONGEST)
+    return Worst(prompt + answers * limit, prompt + answers * limit)

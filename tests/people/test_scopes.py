@@ -1,0 +1,75 @@
+"""Keys that are good for some models or paths, and doors that are closed or open by themselves. Both lanes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateway.fakes import Fake, gateway
+from tests.people.conftest import anonymous, new_user, token_of
+from tests.running import RunningServer
+
+CHATS = ("/v1/chat/completions", "/olla/openai/v1/chat/completions", "/olla/proxy/v1/chat/completions")
+
+
+def chat(model: str | None) -> dict[str, Any]:
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}]}
+    return body if model is None else {**body, "model": model}
+
+
+def scoped(server: RunningServer, name: str, **scopes: list[str]) -> str:
+    new_user(server, name)
+    with server.client(key=token_of(server, name)) as client:
+        made = client.post("/api/api-keys", json={"alias": "narrow", **scopes})
+        assert made.status_code == 201, made.text
+        assert made.json()["models"] == scopes.get("models", [])
+        return made.json()["full_key"]
+
+
+def test_a_key_for_some_models_is_refused_others_on_every_way(house: RunningServer) -> None:
+    with house.client(key=scoped(house, "mona", models=["m1", "small-*"])) as client:
+        for path in CHATS:
+            assert client.post(path, json=chat("m1")).status_code == 200
+            assert client.post(path, json=chat("m2")).status_code == 403
+            assert client.post(path, json=chat(None)).status_code == 403
+        for path in ("/v1/chat/completions", "/v1/embeddings", "/v1/completions"):
+            body = {**chat("other"), "input": "x", "prompt": "x"}
+            answer = client.post(path, json=body)
+            assert answer.status_code == 403
+            assert "not for the model 'other'" in answer.json()["error"]["message"]
+
+
+def test_a_key_for_some_models_cannot_make_itself_a_wider_one(house: RunningServer) -> None:
+    with house.client(key=scoped(house, "nora", models=["m1"])) as client:
+        assert client.post("/api/api-keys", json={"alias": "wide"}).status_code == 403
+        assert client.get("/api/auth/me").status_code == 403
+    with house.client() as admin:
+        wish = {"username": "admin", "alias": "narrow admin", "models": ["m1"]}
+        key = admin.post("/api/admin/keys", json=wish).json()["full_key"]
+    with house.client(key=key) as client:
+        assert client.post("/api/admin/keys", json={"username": "admin", "alias": "x"}).status_code == 403
+
+
+def test_a_key_for_some_paths_is_refused_others(house: RunningServer) -> None:
+    with house.client(key=scoped(house, "olga", paths=["/v1/models*", "/v1/chat/*"])) as client:
+        assert client.get("/v1/models").status_code == 200
+        assert client.post("/v1/chat/completions", json=chat("m1")).status_code == 200
+        for path in ("/v1/embeddings", "/olla/openai/v1/chat/completions", "/ollama/v1/chat/completions"):
+            assert client.post(path, json=chat("m1")).status_code == 403
+        assert client.get("/api/api-keys").status_code == 403
+
+
+@pytest.mark.parametrize("shown", [{}, {"Authorization": "Bearer nokey"}, {"x-api-key": "sk-123"}])
+def test_doors_have_rules_of_their_own(tmp_path: Path, shown: dict[str, str]) -> None:
+    services = {"openai": {"enabled": False}, "ollama": {"require_key": False}, "lollms": {"require_key": True}}
+    rules = {"auth": {"services": services}}
+    with gateway(tmp_path, [Fake("alpha", models=("m1",))], more=rules) as server, anonymous(server) as nobody:
+        for path in ("/v1/models", "/ollama/v1/models", "/lollms/v1/rag/databases", "/olla/models"):
+            status = nobody.get(path, headers=shown).status_code
+            assert status == {"/v1/models": 403, "/ollama/v1/models": 200}.get(path, 401)
+        assert nobody.post("/v1/chat/completions", json=chat("m1"), headers=shown).status_code == 403
+        with server.client() as admin:
+            assert admin.post("/v1/chat/completions", json=chat("m1")).status_code == 403
+            assert admin.post("/olla/openai/v1/chat/completions", json=chat("m1")).status_code == 200

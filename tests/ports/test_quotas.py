@@ -1,0 +1,222 @@
+"""Quotas and usage on both databases: exact among two hundred at once, and remembered by a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from atrium.core.errors import NotFound, RateLimited
+from atrium.core.people import ANONYMOUS, CONTROL, Caller, User
+from atrium.core.quotas import Measure, Period, Subject, Worst
+from atrium.core.usage import Span, Sums, UsageRecord
+from atrium.services.meter import Meter
+from atrium.services.usage import UsageBounds, UsageLog
+from atrium.storage.opening import Storage, open_storage
+from atrium.storage.usage import StoredUsage
+from tests.ports.conftest import PEPPER
+
+NOON = datetime(2026, 5, 4, 12, 30, tzinfo=UTC).timestamp()
+BOUNDS = UsageBounds(50_000, 3600)
+SPAN = Span(datetime.fromtimestamp(NOON - 3600, UTC), datetime.fromtimestamp(NOON + 3600, UTC))
+
+
+async def a_user(storage: Storage, name: str) -> tuple[User, Caller]:
+    user = await storage.users.add(name, password_hash=None, is_admin=False, now=datetime.fromtimestamp(NOON, UTC))
+    return user, Caller(user.id, user.name)
+
+
+def silent(name: str, fields: object) -> None:
+    """Nobody listens."""
+
+
+def record(user: int, at: float = NOON, *, tokens: int = 10, model: str = "m1", requests: int = 1) -> UsageRecord:
+    return UsageRecord(at, "openai", user, 0, model, "", requests, 0, tokens, 0, 0.5, exact=True)
+
+
+async def all_of_it(usage: StoredUsage) -> Sums:
+    ((_, sums),) = await usage.by("door", SPAN, 10)
+    return sums
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_of_two_hundred_at_once_as_many_go_as_the_quotas_say(storage: Storage) -> None:
+    user, caller = await a_user(storage, "ann")
+    meter = Meter(storage.quotas, Clock())
+    await meter.set(Subject(user.id), Measure.REQUESTS, Period.MINUTE, 50)
+    await meter.set(Subject(user.id), Measure.TOKENS, Period.DAY, 1000)
+    going = asyncio.Event()
+    used: list[int] = []
+
+    async def one(number: int) -> str:
+        entry = meter.enter(caller)
+        try:
+            use = meter.use(caller, ("m1",), Worst(30, 30))
+        except RateLimited:
+            entry.settle(0, counts=False)
+            raise
+        await going.wait()
+        failed = number % 4 == 0
+        tokens = 0 if failed else 20
+        used.append(tokens)
+        await storage.usage.write([record(user.id, tokens=tokens)])
+        use.settle(tokens, counts=not failed)
+        entry.settle(0, counts=not failed)
+        return "failed" if failed else "done"
+
+    tasks = [asyncio.create_task(one(number)) for number in range(200)]
+    await asyncio.sleep(0)
+    going.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    refused = [one for one in results if isinstance(one, RateLimited)]
+    assert len(refused) == 200 - 1000 // 30
+    assert len(used) == 33
+    requests, tokens = meter.standings()
+    assert (requests.used, requests.held) == (results.count("done"), 0)
+    assert (tokens.used, tokens.held) == (sum(used), 0)
+    fresh = Meter(storage.quotas, Clock())
+    await fresh.reload()
+    assert fresh.standings()[1].used == sum(used)
+
+
+async def test_a_refusal_names_the_quota_and_when_to_come_back(storage: Storage) -> None:
+    user, caller = await a_user(storage, "ann")
+    clock = Clock()
+    meter = Meter(storage.quotas, clock)
+    await meter.set(Subject(user.id), Measure.REQUESTS, Period.MINUTE, 1)
+    meter.enter(caller).settle(0, counts=True)
+    clock.now += 20
+    with pytest.raises(RateLimited, match="1 requests per minute for this user") as refused:
+        meter.enter(caller)
+    assert refused.value.retry_after == 40
+    assert b"x-ratelimit-remaining-requests: 0\r\n" in refused.value.lines
+    clock.now += 40
+    meter.enter(caller).settle(0, counts=True)
+
+
+async def test_what_others_hold_comes_back_sooner_than_what_is_used(storage: Storage) -> None:
+    _, caller = await a_user(storage, "ann")
+    meter = Meter(storage.quotas, Clock())
+    await meter.set(Subject(), Measure.TOKENS, Period.DAY, 100)
+    hold = meter.use(caller, ("m1",), Worst(1, 1 << 40))
+    assert hold.granted == 100
+    with pytest.raises(RateLimited) as refused:
+        meter.use(caller, ("m1",), Worst(1, 5))
+    assert refused.value.retry_after == 1
+    hold.settle(60, counts=True)
+    hold.settle(60, counts=True)
+    with pytest.raises(RateLimited) as later:
+        meter.use(caller, ("m1",), Worst(41, 41))
+    assert later.value.retry_after == 11.5 * 3600
+    assert meter.use(caller, ("m1",), Worst(1, 1 << 40)).granted == 40
+
+
+async def test_a_quota_binds_whom_it_names_and_nobody_else(storage: Storage) -> None:
+    ann, by_ann = await a_user(storage, "ann")
+    _, by_bob = await a_user(storage, "bob")
+    meter = Meter(storage.quotas, Clock())
+    await meter.set(Subject(each_user=True), Measure.REQUESTS, Period.DAY, 2)
+    await meter.set(Subject(ann.id, model="big-*"), Measure.REQUESTS, Period.DAY, 1)
+    for caller in (by_ann, by_bob, ANONYMOUS):
+        for _ in range(2):
+            meter.enter(caller).settle(0, counts=True)
+        with pytest.raises(RateLimited, match="each user"):
+            meter.enter(caller)
+    for _ in range(9):
+        meter.enter(CONTROL).settle(0, counts=True)
+    meter.use(by_ann, ("alias", "big-one"), Worst(1, 1)).settle(1, counts=True)
+    with pytest.raises(RateLimited, match="with 'big-"):
+        meter.use(by_ann, ("big-two",), Worst(1, 1))
+    meter.use(by_ann, ("small",), Worst(1, 1)).settle(1, counts=True)
+    meter.use(by_bob, ("big-one",), Worst(1, 1)).settle(1, counts=True)
+
+
+async def test_the_same_subject_again_is_another_amount(storage: Storage) -> None:
+    user, caller = await a_user(storage, "ann")
+    meter = Meter(storage.quotas, Clock())
+    first = await meter.set(Subject(user.id), Measure.REQUESTS, Period.MONTH, 1)
+    meter.enter(caller).settle(0, counts=True)
+    second = await meter.set(Subject(user.id), Measure.REQUESTS, Period.MONTH, 2)
+    assert second.id == first.id
+    meter.enter(caller).settle(0, counts=True)
+    with pytest.raises(RateLimited):
+        meter.enter(caller)
+    await meter.remove(first.id)
+    meter.enter(caller).settle(0, counts=True)
+    for number in (first.id, 10**30):
+        with pytest.raises(NotFound):
+            await meter.remove(number)
+    with pytest.raises(NotFound):
+        await meter.set(Subject(10**6), Measure.REQUESTS, Period.DAY, 1)
+
+
+async def test_a_deleted_user_takes_their_quotas_along(storage: Storage) -> None:
+    user, _ = await a_user(storage, "ann")
+    await storage.quotas.put(Subject(user.id), Measure.TOKENS, Period.DAY, 5)
+    await storage.users.add("admin", password_hash=None, is_admin=True, now=datetime.fromtimestamp(NOON, UTC))
+    await storage.users.delete(user.id)
+    assert await storage.quotas.all() == ()
+
+
+async def test_a_stop_writes_what_waits_and_a_restart_finds_it(storage: Storage, url: str | None, file: Path) -> None:
+    async with UsageLog(storage.usage, BOUNDS, silent) as log:
+        for number in range(7000):
+            log.note(record(number % 3, model=f"m{number % 2}"))
+        log.note(record(1, requests=0, tokens=0))
+    again = await open_storage(url, file, PEPPER)
+    sums = await all_of_it(again.usage)
+    assert (sums.requests, sums.prompt_tokens) == (7000, 70_000)
+    assert [sums.requests for _, sums in await again.usage.by("model", SPAN, 10)] == [3500, 3500]
+    assert sum(one.hits for one in await again.usage.doors()) == 7001
+    await again.usage.reset_doors()
+    assert await again.usage.doors() == ()
+    await again.usage.forget(datetime.fromtimestamp(NOON + 1, UTC))
+    assert len(await again.usage.rows(SPAN, 100)) == 6
+    await again.close()
+
+
+async def test_a_queue_that_is_full_folds_and_loses_nothing(storage: Storage) -> None:
+    log = UsageLog(storage.usage, UsageBounds(100, 3600), silent)
+    for number in range(5000):
+        log.note(record(number % 5, NOON + number % 120))
+    await log.flush()
+    sums = await all_of_it(storage.usage)
+    assert (sums.requests, sums.prompt_tokens) == (5000, 50_000)
+
+
+class Unsure:
+    """A store that cannot write at first."""
+
+    def __init__(self, store: StoredUsage) -> None:
+        self._store = store
+        self.broken = True
+
+    async def write(self, records: Sequence[UsageRecord]) -> None:
+        if self.broken:
+            raise OSError("no space")
+        await self._store.write(records)
+
+    async def forget(self, before: datetime) -> None:
+        await self._store.forget(before)
+
+
+async def test_what_cannot_be_written_waits_for_the_next_batch(storage: Storage) -> None:
+    store = Unsure(storage.usage)
+    log = UsageLog(store, UsageBounds(10, 3600), silent)
+    for _ in range(25):
+        log.note(record(1))
+    with pytest.raises(OSError, match="no space"):
+        await log.flush()
+    store.broken = False
+    await log.flush()
+    assert (await all_of_it(storage.usage)).requests == 25
