@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.local import Row, rows_of
+from bench.scheduling import scheduling_rows
 from bench.served import run, served
 
 MIB = 1024 * 1024
@@ -56,6 +57,7 @@ def main() -> None:
             run(data_dir, "models", "install", "--defaults")
         with served(data_dir) as server:
             rows = asyncio.run(rows_of(server, rounds=rounds, tokens=tokens))
+        rows += scheduling_rows(rounds)
         starts = start_rows(data_dir, rounds)
     console = Console()
     console.print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {rounds} rounds")

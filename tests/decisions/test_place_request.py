@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 
 from atrium.core.endpoints import RunnerState
-from atrium.decisions.place_request import Join, Placing, Refusal, Refuse, Serve, Standing, Wait, place_request
+from atrium.decisions.place_request import (
+    Displace,
+    Join,
+    Placing,
+    Refusal,
+    Refuse,
+    Serve,
+    Standing,
+    Wait,
+    place_request,
+)
 
 CALM = Standing(
     state=RunnerState.STOPPED,
@@ -27,6 +37,10 @@ BROKEN = replace(CALM, state=RunnerState.DEAD, failed_loads=3, retry_in=7.0)
 @pytest.mark.parametrize(
     ("standing", "placing"),
     [
+        pytest.param(
+            replace(CALM, waiting=4, own=1, most=3), Displace(), id="one who has less gets a place of the most"
+        ),
+        pytest.param(replace(CALM, waiting=4, own=2, most=3), Refuse(Refusal.QUEUE_FULL, 5.0), id="not for nothing"),
         pytest.param(CALM, Wait(), id="a sleeping model must be loaded"),
         pytest.param(READY, Serve(), id="a ready model serves"),
         pytest.param(STARTING, Join(), id="a load is joined"),

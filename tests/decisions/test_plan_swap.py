@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,9 @@ SMALL = Running("small", 5, idle=9.0)
         pytest.param([IDLE], Swap(load=True), id="what fits beside the others loads"),
         pytest.param([IDLE, OLDER], Swap(load=False, stop=("older",)), id="the longest idle leaves first"),
         pytest.param([COSTLY, IDLE], Swap(load=False, stop=("idle",)), id="the cheapest to load again leaves first"),
+        pytest.param(
+            [replace(OLDER, reload=1.2), IDLE], Swap(load=False, stop=("older",)), id="about as dear is as dear"
+        ),
         pytest.param([PINNED, COSTLY], Swap(load=False, stop=("costly",)), id="a pinned model leaves last"),
         pytest.param([PINNED, LEASED], Swap(load=False, stop=("pinned",)), id="but before one in use is drained"),
         pytest.param([LEASED, IDLE], Swap(load=False, stop=("idle",)), id="a leased model is left alone"),

@@ -5,24 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from atrium.core.people import Caller
+from atrium.engines.bounds import Bounds, Folders
 from atrium.engines.placement.local import LocalPlacement, child_environment
 from atrium.engines.recipes.fake import FakeRecipe
 from atrium.engines.recipes.llamacpp import LlamaCppRecipe, installed_version
-from atrium.engines.supervisor import Bounds, Folders, Supervisor
+from atrium.engines.supervisor import Supervisor
 
 MIB = 1024 * 1024
 ANNA = Caller(user_id=1, name="anna")
 BERT = Caller(user_id=2, name="bert")
 PATIENCE = 60.0
 ENGINE = installed_version()
-BOUNDS = Bounds(memory=4096 * MIB, keep_alive=600.0, load_timeout=60.0, queue=64, queue_timeout=60.0)
+BOUNDS = Bounds(
+    memory=4096 * MIB,
+    reserve=64 * MIB,
+    keep_alive=600.0,
+    load_timeout=60.0,
+    hang_timeout=60.0,
+    queue=64,
+    queue_timeout=60.0,
+)
 
 
 @dataclass
@@ -52,15 +61,18 @@ class Told:
 
 
 @asynccontextmanager
-async def supervised(folder: Path, *, slots: int = 2, **changes: float) -> AsyncGenerator[tuple[Supervisor, Told]]:
+async def supervised(
+    folder: Path, *, slots: int = 2, left: Callable[[], int] = lambda: 64 * 1024 * MIB, **changes: float
+) -> AsyncGenerator[tuple[Supervisor, Told]]:
+    """`left` tells how much memory the machine has left."""
     told = Told()
     threads = min(2, os.cpu_count() or 1)
     llamacpp = LlamaCppRecipe(slots, context=512, threads=threads, prompt_cache=16 * MIB, engine_version=ENGINE)
     supervisor = Supervisor(
         {"fake": FakeRecipe(slots), "llamacpp": llamacpp},
-        LocalPlacement(child_environment(os.environ)),
+        LocalPlacement(child_environment(os.environ), left),
         replace(BOUNDS, **changes),
-        Folders(run=folder / "run", logs=folder / "logs"),
+        Folders(run=folder / "run", logs=folder / "logs", seen=folder / "memory.json"),
         told,
     )
     async with supervisor:

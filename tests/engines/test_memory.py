@@ -8,9 +8,9 @@ import psutil
 import pytest
 
 from atrium.core.errors import ConfigError
-from atrium.engines.memory import read_budget, read_memory
+from atrium.engines.memory import read_budget, read_left, read_memory
 
-MEMINFO = "MemTotal:       8000000 kB\nMemFree:         100 kB\n"
+MEMINFO = "MemTotal:       8000000 kB\nMemFree:         100 kB\nMemAvailable:    6000000 kB\n"
 MACHINE = 8_000_000 * 1024
 
 
@@ -55,6 +55,48 @@ def test_without_cgroups_the_machine_is_the_limit(tmp_path: Path) -> None:
 )
 def test_the_tightest_limit_counts(tmp_path: Path, files: dict[str, str], limit: int) -> None:
     assert read_memory(machine(tmp_path, **files)) == limit
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({}, 6_000_000 * 1024),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/a/b/memory.max": "max\n",
+                "sys/fs/cgroup/a/b/memory.current": "100\n",
+                "sys/fs/cgroup/a/memory.max": "5000\n",
+                "sys/fs/cgroup/a/memory.current": "3000\n",
+                "sys/fs/cgroup/a/memory.stat": "anon 2000\ninactive_file 500\nactive_file 100\n",
+            },
+            2500,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/d\n",
+                "sys/fs/cgroup/memory/d/memory.limit_in_bytes": "5000\n",
+                "sys/fs/cgroup/memory/d/memory.usage_in_bytes": "4000\n",
+                "sys/fs/cgroup/memory/d/memory.stat": "inactive_file 1\ntotal_inactive_file 300\n",
+            },
+            1300,
+        ),
+        (
+            {
+                "proc/self/cgroup": "0::/a\n",
+                "sys/fs/cgroup/a/memory.max": "100\n",
+                "sys/fs/cgroup/a/memory.current": "200\n",
+            },
+            0,
+        ),
+    ],
+)
+def test_what_is_left_is_what_the_tightest_group_has_left(tmp_path: Path, files: dict[str, str], left: int) -> None:
+    assert read_left(machine(tmp_path, **files)) == left
+
+
+def test_this_machine_has_memory_left() -> None:
+    assert 0 < read_left() <= read_memory()
 
 
 @pytest.mark.parametrize(

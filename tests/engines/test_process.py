@@ -20,7 +20,7 @@ SOON = 0.2
 
 
 def process_of(folder: Path, plan: Plan, *, socket: str = "s.sock", load_timeout: float = 60.0) -> RunnerProcess:
-    launch = Launch("one", plan, folder / socket, RunnerLog(folder / "logs", "one"), load_timeout)
+    launch = Launch("one", plan, folder / socket, RunnerLog(folder / "logs", "one"), load_timeout, hang_timeout=60.0)
     return RunnerProcess(launch, LocalPlacement(child_environment(os.environ)))
 
 
@@ -71,7 +71,7 @@ async def test_a_runner_that_is_not_ready_in_time_is_killed(tmp_path: Path) -> N
 
 
 async def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
-    process = process_of(tmp_path, Plan(1, 1, 0, "", command=(str(tmp_path / "nothing"),)))
+    process = process_of(tmp_path, Plan(1, 1, 0, 0, "", command=(str(tmp_path / "nothing"),)))
     ended = await process.live(never)
     assert "could not be started" in ended.reason
 

@@ -13,6 +13,7 @@ from atrium.core.endpoints import RunnerState
 from atrium.core.errors import EngineMissing, ModelLoading, QueueFull, ShuttingDown
 from atrium.core.models import ModelCard
 from atrium.decisions.fake_address import fake_card
+from atrium.engines.preload import preload
 from atrium.engines.supervisor import Supervisor
 from tests.engines.supervised import ANNA, BERT, MIB, PATIENCE, complete, supervised
 
@@ -52,7 +53,7 @@ async def test_an_idle_model_makes_room_for_a_wanted_one(tmp_path: Path) -> None
         await use(engines, fake("old"))
         await use(engines, fake("new"))
         assert loaded(engines) == {"new"}
-        assert told.all("model.unloaded")[0] == {"model": "old", "why": "memory for new"}
+        assert told.all("model.unloaded")[0] == {"model": "old", "why": "memory", "wanted": "new"}
 
 
 async def test_a_model_in_use_is_waited_for(tmp_path: Path) -> None:
@@ -91,6 +92,21 @@ async def test_a_full_queue_refuses_with_a_time_to_come_back(tmp_path: Path) -> 
                 await use(engines, fake("new"))
             assert refused.value.retry_after
         await asyncio.gather(*queued)
+
+
+async def test_a_caller_who_fills_the_queue_keeps_nobody_out(tmp_path: Path) -> None:
+    async with supervised(tmp_path, memory=SMALL_HOUSE, queue=2) as (engines, _):
+        async with engines.lease(fake("old"), ANNA):
+            first, second = [await waiting(engines, fake("new")) for _ in "12"]
+
+            async def other() -> None:
+                async with engines.lease(fake("new"), BERT):
+                    pass
+
+            late = asyncio.create_task(other())
+            with pytest.raises(QueueFull, match="others wait too"):
+                await second
+        await asyncio.gather(first, late)
 
 
 async def test_waiting_for_a_model_has_an_end(tmp_path: Path) -> None:
@@ -189,9 +205,10 @@ async def test_who_waits_when_the_server_stops_is_told(tmp_path: Path) -> None:
 
 async def test_models_are_preloaded_in_order_and_a_broken_one_is_passed_over(tmp_path: Path) -> None:
     async with supervised(tmp_path) as (engines, told):
-        await engines.preload([fake("broken", "fault=crash-on-load"), fake("one"), fake("two")])
+        cards = {card.name: card for card in (fake("broken", "fault=crash-on-load"), fake("one"), fake("two"))}
+        await preload(["missing", *cards], cards, engines, told)
         assert loaded(engines) == {"one", "two"}
-        assert told.all("model.preload_failed")[0]["model"] == "broken"
+        assert [one["model"] for one in told.all("model.preload_failed")] == ["missing", "broken"]
 
 
 async def test_an_unknown_engine_is_named(tmp_path: Path) -> None:

@@ -90,3 +90,19 @@ async def test_waiting_for_a_slot_has_an_end() -> None:
     assert refused.value.retry_after
     line.give_back()
     assert (line.busy, line.waiting) == (0, 0)
+
+
+async def test_in_a_full_line_whoever_waits_with_the_most_makes_room() -> None:
+    line = line_of(1, longest=3)
+    await line.take("a")
+    many = [await queued(line, "many") for _ in range(3)]
+    one = asyncio.create_task(line.take("one"))
+    with pytest.raises(QueueFull, match="others wait too"):
+        await many[2]
+    assert line.counts() == {"many": 2, "one": 1}
+    with pytest.raises(QueueFull, match="3 requests wait"):
+        await line.take("one")
+    for task in (many[0], one, many[1]):
+        line.give_back()
+        await task
+    assert (line.busy, line.waiting) == (1, 0)

@@ -222,3 +222,13 @@ def test_no_runner_outlives_a_killed_parent(tmp_path: Path, engine: str) -> None
         gateway.kill()
     _, alive = psutil.wait_procs([runner], timeout=ORPHANED_FOR)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+async def test_a_runner_in_doubt_lets_the_answers_of_others_end(tmp_path: Path, card: ModelCard) -> None:
+    async with supervised(tmp_path) as (engines, told), engines.lease(card, BERT) as other:
+        async with engines.lease(card, ANNA) as lease:
+            lease.doubted("talked nonsense")
+            lease.doubted("talked nonsense again")
+        async with other.turn():
+            assert told.count("runner.exited") == 0
+    assert told.all("runner.exited")[0]["reason"] == "talked nonsense"

@@ -26,6 +26,7 @@ class CommonParams:
     cpuparams_batch: _CpuParams
     ui: bool
     fit_params: bool
+    warmup: bool
     cache_ram_mib: int
     sse_ping_interval: int
     embedding: bool

@@ -28,6 +28,7 @@ from atrium.app.parts import (
     source_of,
 )
 from atrium.core.models import Installing
+from atrium.engines.preload import preload
 from atrium.engines.supervisor import Supervisor
 from atrium.http.front import Front
 from atrium.http.listen import bind, listen
@@ -61,6 +62,7 @@ from atrium.storage.opening import Kept, Storage, open_storage
 from atrium.storage.secrets import read_pepper
 from atrium.telemetry.events import EventLog
 from atrium.telemetry.metrics import Metrics
+from atrium.telemetry.runner_metrics import RunnerTallies
 
 FIRST_KEY = "first start"
 WATCH_SECONDS = 0.25
@@ -149,7 +151,7 @@ async def built(
         Checker(directory, settings.discovery.interval, tell) as checker,
         build_installer(settings, library, folder, tell) as installer,
         build_shelves(settings, library, tell) as shelves,
-        build_engines(settings, folder, tell) as engines,
+        build_engines(settings, folder, tallies := RunnerTallies(tell)) as engines,
         build_vocabularies(settings.limits) as vocabularies,
         opened_documents(settings, folder, storage, EmbedTexts(library, engines, *ways), tell) as documents,
         UsageLog(storage.usage, UsageBounds(settings.usage.queue, settings.usage.keep), tell) as usage,
@@ -182,7 +184,7 @@ async def built(
             documents=documents,
         )
         welcome, roster = Switch(), Roster(directory, checker, EndpointFile(folder.secrets), read_given)
-        sight = Sight(tell, Metrics(engines.running), usage.note, lambda: welcome.on, folder.tmp)
+        sight = Sight(tell, Metrics(engines.running, tallies), usage.note, lambda: welcome.on, folder.tmp)
         await roster.restore()
         front = build_front(services, settings, sight, roster, source_of(loaded, library))
         yield Atrium(settings, folder, services, engines, storage, front, tell, welcome, checker)
@@ -244,9 +246,8 @@ async def prepare_models(atrium: Atrium, onlookers: Onlookers) -> None:
         for source in atrium.services.install_model.default_sources():
             await atrium.services.install_model.start(source)
         await watch_installing(atrium.services.list_models, onlookers)
-    wanted = atrium.settings.models.preload
-    cards = [card for card in atrium.services.list_models.listed() if card.name in wanted]
-    await atrium.engines.preload(sorted(cards, key=lambda card: wanted.index(card.name)))
+    cards = {card.name: card for card in atrium.services.list_models.listed()}
+    await preload(atrium.settings.models.preload, cards, atrium.engines, atrium.tell)
 
 
 async def watch_installing(models: ListModels, onlookers: Onlookers) -> None:

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 import psutil
 
 from atrium.core.models import Ability
-from atrium.engines.memory import read_budget, read_memory
+from atrium.engines.bounds import Folders, bounds_of
 from atrium.engines.parsing import DocumentParser, ParseBounds
 from atrium.engines.placement.local import LocalPlacement, child_environment
 from atrium.engines.recipes.fake import FakeRecipe
 from atrium.engines.recipes.llamacpp import LlamaCppRecipe, installed_version, read_context
-from atrium.engines.supervisor import Bounds, Folders, Supervisor
+from atrium.engines.supervisor import Supervisor
 from atrium.engines.vocabularies import TokenBounds, Vocabularies
 from atrium.gallery.build import Builder
 from atrium.gallery.fetch import PipFetch
@@ -121,14 +121,7 @@ def build_installer(settings: Settings, library: Library, folder: DataFolder, te
 
 
 def build_engines(settings: Settings, folder: DataFolder, tell: Tell) -> Supervisor:
-    models, limits = settings.models, settings.limits
-    bounds = Bounds(
-        memory=read_budget(models.memory, read_memory()),
-        keep_alive=models.keep_alive,
-        load_timeout=models.load_timeout,
-        queue=limits.queue,
-        queue_timeout=limits.queue_timeout,
-    )
+    models = settings.models
     llamacpp = LlamaCppRecipe(
         slots=models.parallel,
         context=read_context(models.context),
@@ -138,7 +131,8 @@ def build_engines(settings: Settings, folder: DataFolder, tell: Tell) -> Supervi
     )
     recipes = {"llamacpp": llamacpp, "fake": FakeRecipe(models.parallel)}
     placement = LocalPlacement(child_environment(os.environ))
-    return Supervisor(recipes, placement, bounds, Folders(folder.run, folder.logs), tell)
+    bounds = bounds_of(models, settings.limits)
+    return Supervisor(recipes, placement, bounds, Folders(folder.run, folder.logs, folder.seen), tell)
 
 
 def build_vocabularies(limits: Limits) -> Vocabularies:

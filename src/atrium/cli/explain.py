@@ -44,6 +44,10 @@ def sentences(record: Record) -> list[str]:
     lines = [f"{record['method']} {record['path']} from {who} at {record['address']}"]
     took = f"in {record['seconds'] * 1000:.0f} ms, {size(record['bytes'])}"
     lines.append(f"answered {record['status']} {took}" + (f"; broken: {record['broken']}" if record["broken"] else ""))
+    if record.get("error"):
+        lines.append(f"refused: {record['error']}")
+    if record.get("routing") == ["local"]:
+        return lines + local_sentences(record)
     if record.get("model"):
         ran = "" if record["ran"] == record["model"] else f", which ran as '{record['ran']}'"
         routing = " ".join(record["routing"])
@@ -55,6 +59,27 @@ def sentences(record: Record) -> list[str]:
     lines += [f"  tried {name}: {how}, {seconds * 1000:.0f} ms" for name, how, seconds in record.get("tries", [])]
     if record.get("prompt_tokens") or record.get("completion_tokens"):
         lines.append(f"{record['prompt_tokens']} tokens in, {record['completion_tokens']} out")
+    return lines
+
+
+def local_sentences(record: Record) -> list[str]:
+    """Of an answer that a model on this machine made."""
+    lines = [f"'{record['model']}' on this machine" + ("" if record["slot"] is None else f", slot {record['slot']}")]
+    if record["loaded"]:
+        lines.append(f"waited {record['loaded'] * 1000:.0f} ms for the model to be loaded")
+    lines += [f"  '{name}' had to leave for it" for name in record["evicted"]]
+    if record["waited"]:
+        lines.append(f"waited {record['waited'] * 1000:.0f} ms for its turn")
+    if record["prompt_tokens"]:
+        known = f", {record['cached_tokens']} of them remembered" if record["cached_tokens"] else ""
+        lines.append(f"{record['prompt_tokens']} tokens in{known}, {record['completion_tokens']} out")
+    for what, speed in (("read", "prompt_tokens_per_second"), ("wrote", "tokens_per_second")):
+        if record[speed]:
+            lines.append(f"{what} {record[speed]:.0f} tokens a second")
+    if record["dropped"]:
+        lines.append(f"not honoured: {record['dropped']}")
+    if record["truncated"]:
+        lines.append(f"cut to fit: {record['truncated']}")
     return lines
 
 
@@ -117,10 +142,12 @@ def model_table(rows: list[Record]) -> Table:
 
 
 def runner_table(rows: list[Record]) -> Table:
-    table = Table("model", "state", "busy", "waiting", "memory", title="Local models")
+    table = Table("model", "state", "busy", "waiting", "memory", "kept for it", "leaves in", title="Local models")
     for row in rows:
         busy = f"{row['busy']}/{row['slots']}"
-        table.add_row(row["model"], row["state"], busy, str(row["waiting"]), size(row["memory_used"]))
+        leaves = "never" if row["expires_in"] is None else f"{row['expires_in']:.0f} s"
+        sizes = (size(row["memory_used"]), size(row["memory_estimate"]))
+        table.add_row(row["model"], row["state"], busy, str(row["waiting"]), *sizes, leaves if row["pid"] else "")
     return table
 
 

@@ -32,10 +32,28 @@ class TokenScore:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds, as measured, and what the runner was busy with for it."""
+
+    queued: float = 0.0
+    """The wait for a slot."""
+    loaded: float = 0.0
+    """The wait for the model to be ready."""
+    prompt: float = 0.0
+    generation: float = 0.0
+    evicted: tuple[str, ...] = ()
+    """Models that were stopped so that this one could be loaded for the request."""
+    slot: int | None = None
+    """Number of the runner's slot; None where it did not tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class Begun:
     """The choice's generation holds a slot and its first token is on the way."""
 
     choice: int
+    timing: Timing = Timing()
+    """The waits that are over; all else is known at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +111,6 @@ class Usage:
 
 
 NO_USAGE = Usage()
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds, as measured."""
-
-    queued: float = 0.0
-    loaded: float = 0.0
-    prompt: float = 0.0
-    generation: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ AtriumError
 │   ├── Disconnected              it closed before a whole response head
 │   ├── BadResponse               what it sent is not HTTP
 │   └── EngineFailed              a local runner broke; its log says why
+│       └── EngineNonsense            it lives, and what it says cannot be read
 ├── Unavailable              503
 │   ├── ModelLoading              installing or loading: come back
 │   ├── NoEndpoint                nobody who could answer is configured and up
@@ -263,6 +264,10 @@ class BadResponse(UpstreamFailed):
 
 class EngineFailed(UpstreamFailed):
     """A local runner died or answered nonsense."""
+
+
+class EngineNonsense(EngineFailed):
+    """A local runner lives, but what it says cannot be read: whatever it says next is no better."""
 
 
 class Unavailable(AtriumError):

@@ -34,6 +34,11 @@ class Lease(Protocol):
         """Seconds that this caller waited for the model to be ready."""
         ...
 
+    @property
+    def evicted(self) -> tuple[str, ...]:
+        """Models that were stopped so that this one could be loaded for this lease."""
+        ...
+
     def turn(self) -> AbstractAsyncContextManager[float]:
         """Hold one slot of the runner; gives the seconds waited.
 
@@ -43,6 +48,10 @@ class Lease(Protocol):
 
     def failed(self, reason: str) -> None:
         """Tell the supervisor that the runner broke, so that the next lease gets a fresh one."""
+        ...
+
+    def doubted(self, reason: str) -> None:
+        """As `failed`, but the answers that others are having may end."""
         ...
 
 

@@ -9,6 +9,8 @@
 | fault | `crash@N`, `hang@N`, `drop@N`, `nonsense@N`: what happens after N tokens; `crash-on-load`; may be repeated |
 | slots, context | answers at the same time, and tokens of one |
 | size | memory that the model claims to need |
+| takes | memory that it really takes for each slot, whatever it claims |
+| grows | memory that it takes more with every answer, and keeps |
 | words | tokens after which an answer ends by itself |
 | ability | `chat` or `embedding` |
 """
@@ -84,6 +86,8 @@ class FakeAddress:
     """None: as many as the settings give every chat model."""
     context: int = CONTEXT
     size: int = SIZE
+    takes: int = 0
+    grows: int = 0
     words: int = ANSWER
     ability: Ability = Ability.CHAT
 
@@ -100,7 +104,7 @@ def parse_fake(address: str) -> FakeAddress:
     except ValueError as bad:
         raise InvalidValue(f"the options of `{address[:200]}` cannot be read") from bad
     given = dict(options)
-    unknown = given.keys() - {"pace", "load", "fault", "slots", "context", "size", "words", "ability"}
+    unknown = given.keys() - {"pace", "load", "fault", "slots", "context", "size", "takes", "grows", "words", "ability"}
     if unknown:
         raise InvalidValue(f"a fake model has no option `{min(unknown)[:100]}`")
     return FakeAddress(
@@ -111,6 +115,8 @@ def parse_fake(address: str) -> FakeAddress:
         slots=_count(given, "slots", 0) or None,
         context=_count(given, "context", CONTEXT),
         size=int(_amount(given, "size", BYTES, SIZE)),
+        takes=int(_amount(given, "takes", BYTES, 0)),
+        grows=int(_amount(given, "grows", BYTES, 0)),
         words=_count(given, "words", ANSWER),
         ability=_ability(given.get("ability", "chat")),
     )

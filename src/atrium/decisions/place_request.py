@@ -24,6 +24,10 @@ class Standing:
     retry_in: float
     """Seconds until a load may be tried again; 0 or less: now."""
     closing: bool
+    own: int = 0
+    """Requests of this caller's that wait for the model already."""
+    most: int = 0
+    """The same of the caller who has the most of them."""
 
 
 class Refusal(Enum):
@@ -49,12 +53,17 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Displace:
+    """The line is full, and most of it is one caller's: the last of that caller's is refused, then ask again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     why: Refusal
     retry_after: float
 
 
-Placing = Serve | Join | Wait | Refuse
+Placing = Serve | Join | Wait | Displace | Refuse
 
 FULL_RETRY = 5.0
 CLOSING_RETRY = 10.0
@@ -65,6 +74,8 @@ def place_request(standing: Standing) -> Placing:
     if standing.closing:
         return Refuse(Refusal.CLOSING, CLOSING_RETRY)
     if standing.waiting >= standing.queue:
+        if standing.own + 1 < standing.most:
+            return Displace()
         return Refuse(Refusal.QUEUE_FULL, FULL_RETRY)
     if ready:
         return Serve()

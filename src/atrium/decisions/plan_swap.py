@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+QUICK = 1.0
+"""Seconds of loading that nobody minds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,41 @@ def after_swap(wanted: Wanted, running: Sequence[Running], swap: Swap) -> tuple[
     return (*seen, Running(wanted.model, wanted.memory, reserved=True))
 
 
-def _cost(running: Running) -> tuple[bool, bool, float, float]:
-    return running.leases > 0, running.pinned, running.reload, -running.idle
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What to do for all who wait for a load."""
+
+    load: tuple[str, ...] = ()
+    stop: tuple[tuple[str, str], ...] = ()
+    """Idle models to stop, each with the model that its memory is for."""
+    drain: frozenset[str] = frozenset()
+    """Leased models that take no more leases; all others do."""
+    refuse: tuple[tuple[str, TooLarge], ...] = ()
+
+
+def plan_line(line: Sequence[Wanted], running: Sequence[Running], budget: int) -> Moves:
+    """First come, first served: who stands behind gets only what those in front leave."""
+    book = tuple(running)
+    load: list[str] = []
+    stop: list[tuple[str, str]] = []
+    drain: set[str] = set()
+    refuse: list[tuple[str, TooLarge]] = []
+    for wanted in line:
+        swap = plan_swap(wanted, book, budget)
+        if isinstance(swap, TooLarge):
+            refuse.append((wanted.model, swap))
+            continue
+        book = after_swap(wanted, book, swap)
+        drain.update(swap.drain)
+        stop += [(model, wanted.model) for model in swap.stop]
+        if swap.load:
+            load.append(wanted.model)
+    return Moves(tuple(load), tuple(stop), frozenset(drain), tuple(refuse))
+
+
+def _cost(running: Running) -> tuple[bool, bool, int, float]:
+    """Two loads count as equally dear within a factor of two, or chance would decide and not use."""
+    return running.leases > 0, running.pinned, math.frexp(max(running.reload, QUICK))[1], -running.idle
 
 
 def _enough(able: Sequence[Running], missing: int) -> tuple[Running, ...]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from atrium.core.endpoints import Runner, RunnerState, RunnerStatus
+from atrium.core.errors import AtriumError
 from atrium.core.models import ModelCard
 from atrium.decisions.place_request import Standing
+from atrium.decisions.plan_relief import Measured
 from atrium.decisions.plan_swap import Running
 from atrium.engines.process import RunnerProcess
 from atrium.engines.recipes.recipe import Plan
-from atrium.engines.turns import TurnLine
+from atrium.engines.turns import TurnLine, displaced
 
 MOST_FAILED_LOADS = 3
 FIRST_BACKOFF = 0.5
@@ -27,6 +30,10 @@ class Life:
 
     card: ModelCard
     plan: Plan
+    reckoned: int
+    """Bytes of memory that were kept for it."""
+    evicted: tuple[str, ...]
+    """Models that were stopped to make room for it."""
     process: RunnerProcess
     line: TurnLine
     begun_at: float
@@ -70,7 +77,7 @@ class Life:
 
     @property
     def memory(self) -> int:
-        return max(self.plan.memory, self.process.peak)
+        return max(self.reckoned, self.process.peak)
 
 
 @dataclass(eq=False, slots=True)
@@ -80,6 +87,8 @@ class Waiter:
     granted: asyncio.Future[Life]
     place: int
     """In the order of all that ever waited; a clock would have ties."""
+    who: str
+    """Whose it is, for fairness."""
 
 
 @dataclass(eq=False, slots=True)
@@ -94,8 +103,10 @@ class Berth:
     retry_at: float = 0.0
     retry: asyncio.TimerHandle | None = None
     last_error: str = ""
-    seen_memory: int = 0
-    """The most that any life of this card took; corrects the estimate."""
+    reckoned: int = 0
+    """What its latest life was reckoned with."""
+    evicted: list[str] = field(default_factory=list[str])
+    """Models that were stopped for the load that is to begin."""
 
     @property
     def name(self) -> str:
@@ -111,16 +122,55 @@ class Berth:
     def at_rest(self) -> bool:
         return not (self.life or self.waiters or self.failures)
 
-    def standing(self, now: float, *, queue: int, closing: bool) -> Standing:
+    def begin(self, life: Life) -> None:
+        self.life = life
+        self.reckoned = life.reckoned
+        self.evicted.clear()
+
+    def fail(self, make: Callable[[], AtriumError]) -> None:
+        """Tell all who wait for a load, each with an error of its own."""
+        while self.waiters:
+            waiter = self.waiters.popleft()
+            if not waiter.granted.done():
+                waiter.granted.set_exception(make())
+
+    def wake_later(self, wake: Callable[[], None]) -> None:
+        """When a load may be tried again."""
+        if self.retry:
+            self.retry.cancel()
+        self.retry = asyncio.get_running_loop().call_at(self.retry_at, wake)
+
+    def counts(self) -> Counter[str]:
+        """Requests that wait, by caller."""
+        counts = Counter(waiter.who for waiter in self.waiters)
+        if self.life:
+            counts.update(self.life.line.counts())
+        return counts
+
+    def displace(self) -> None:
+        """The caller who waits with the most requests loses the last of them."""
+        ((who, _),) = self.counts().most_common(1)
+        if self.life and self.life.line.displace(who):
+            return
+        last = next(waiter for waiter in reversed(self.waiters) if waiter.who == who)
+        self.waiters.remove(last)
+        if not last.granted.done():
+            last.granted.set_exception(displaced())
+
+    def standing(self, who: str, now: float, *, queue: int, closing: bool) -> Standing:
+        waiting = len(self.waiters) + (self.life.line.waiting if self.life else 0)
+        counts = self.counts() if waiting >= queue else Counter[str]()
         return Standing(
             state=self.state,
             accepting=self.life is None or self.life.accepting,
-            waiting=len(self.waiters) + (self.life.line.waiting if self.life else 0),
+            waiting=waiting,
             queue=queue,
             failed_loads=self.failed_loads,
             most_failed_loads=MOST_FAILED_LOADS,
             retry_in=self.retry_at - now,
             closing=closing,
+            own=counts[who],
+            most=max(counts.values(), default=0),
         )
 
     def running(self, now: float) -> Running | None:
@@ -138,11 +188,22 @@ class Berth:
             leaving=life.retiring or life.process.state is RunnerState.STOPPING,
         )
 
+    def measured(self, life: Life) -> Measured:
+        """How a life looks to `plan_relief`."""
+        return Measured(
+            model=self.name,
+            memory=life.process.memory,
+            reckoned=life.reckoned,
+            leases=life.leases + (0 if life.ready else len(self.waiters)),
+            reload=(life.ready_at or life.begun_at) - life.begun_at,
+            leaving=life.retiring or life.process.state is RunnerState.STOPPING,
+        )
+
     def status(self, now: float) -> RunnerStatus:
         life = self.life
         expires = None if life is None or life.keep_alive < 0 else life.keep_alive
-        if life and life.expiry:
-            expires = max(0.0, life.expiry.when() - now)
+        if life and life.idle and expires is not None:
+            expires = max(0.0, life.idle_since + expires - now)
         return RunnerStatus(
             model=self.name,
             state=self.state,
@@ -150,7 +211,7 @@ class Berth:
             slots=life.plan.slots if life else 0,
             busy=life.line.busy if life else 0,
             waiting=len(self.waiters) + (life.line.waiting if life else 0),
-            memory_estimate=max(life.plan.memory, self.seen_memory) if life else self.seen_memory,
+            memory_estimate=self.reckoned,
             memory_used=life.process.memory if life else 0,
             expires_in=expires,
             last_error=self.last_error,
@@ -164,7 +225,6 @@ class Berth:
     def note_end(self, life: Life, now: float, *, loaded: bool, error: str) -> None:
         """Remember a life that ended; `error` is empty when it was asked to."""
         self.life = None
-        self.seen_memory = max(self.seen_memory, life.process.peak)
         if life.ready_at is not None and now - life.ready_at >= HEALTHY_AFTER:
             self.failures = 0
         if error:

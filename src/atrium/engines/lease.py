@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from atrium.core.endpoints import Runner
 from atrium.engines.berth import Life
+
+
+class Tell(Protocol):
+    """Takes the life that is found broken, and whether other answers of it must end as well."""
+
+    def __call__(self, life: Life, reason: str, *, at_once: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +23,9 @@ class HeldLease:
     who: str
     """Whose turn it is, for fairness."""
     loaded_in: float
-    tell: Callable[[Life, str], None]
+    evicted: tuple[str, ...]
+    """Models that were stopped so that this one could be loaded for it."""
+    tell: Tell
     runner: Runner
 
     @asynccontextmanager
@@ -28,4 +37,7 @@ class HeldLease:
             self.life.line.give_back()
 
     def failed(self, reason: str) -> None:
-        self.tell(self.life, reason)
+        self.tell(self.life, reason, at_once=True)
+
+    def doubted(self, reason: str) -> None:
+        self.tell(self.life, reason, at_once=False)

@@ -22,7 +22,7 @@ FIRST_PROBE = 0.02
 SLOWEST_PROBE = 0.05
 PROBE_TIMEOUT = 2.0
 TICK = 5.0
-"""Seconds between two looks at a runner's memory and log."""
+"""Seconds between two looks at a runner's health and log."""
 STOP_GRACE = 5.0
 """Seconds from SIGTERM to SIGKILL."""
 OUR_SIGNALS = (-signal.SIGTERM, -signal.SIGKILL)
@@ -56,6 +56,8 @@ class Launch:
     log: RunnerLog
     load_timeout: float
     """Seconds."""
+    hang_timeout: float
+    """Seconds that it may leave a question after its health unanswered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,11 @@ class RunnerProcess:
         self.pid: int | None = None
         self.memory = 0
         """Bytes of resident memory when last looked at."""
+        self.base = 0
+        """The same right after it was loaded; 0 before."""
         self.peak = 0
+        self._child: LocalChild | None = None
+        self._hung = False
         self._placement = placement
         self._asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._grace = STOP_GRACE
@@ -111,6 +117,7 @@ class RunnerProcess:
             told = (f"--socket={launch.socket}", f"--parent={os.getpid()}")
             child = await self._placement.start((*launch.plan.command, *told), launch.plan.environment, log)
         self.pid = child.pid
+        self._child = child
         return child, since
 
     async def _keep(self, child: LocalChild, since: int, on_ready: Callable[[], None]) -> Exit:
@@ -121,11 +128,13 @@ class RunnerProcess:
             if loaded:
                 self._move(Change.ANSWERED)
                 on_ready()
-                await self._look_after(child, gone)
+                await self._look_after(gone)
             late = not gone.done() and not self._asked.done()
         finally:
             await self._end(child, gone)
-        if late:
+        if self._hung:
+            reason = f"hung: it did not answer for {self.launch.hang_timeout:g} s"
+        elif late:
             reason = f"was not ready within {self.launch.load_timeout:g} s"
         elif self._asked.done() and gone.result() in OUR_SIGNALS:
             reason = ""
@@ -144,12 +153,37 @@ class RunnerProcess:
             ready.cancel()
             await asyncio.wait({ready})
 
-    async def _look_after(self, child: LocalChild, gone: asyncio.Task[int]) -> None:
-        while not gone.done() and not self._asked.done():
-            self.memory = await asyncio.to_thread(child.memory)
+    def measure(self) -> None:
+        """Look at its memory. Reads a file of the kernel's."""
+        if child := self._child:
+            self.memory = child.memory()
             self.peak = max(self.peak, self.memory)
+            if not self.base and self.state is RunnerState.READY:
+                self.base = self.memory
+
+    async def _look_after(self, gone: asyncio.Task[int]) -> None:
+        """Until it is gone, asked to end, or found hung: alive, and yet without an answer to the simplest question."""
+        await asyncio.to_thread(self.measure)
+        tick = min(TICK, self.launch.hang_timeout / 2)
+        while not gone.done() and not self._asked.done():
             await asyncio.to_thread(self.launch.log.trim)
-            await asyncio.wait({gone, self._asked}, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({gone, self._asked}, timeout=tick, return_when=asyncio.FIRST_COMPLETED)
+            if not gone.done() and not self._asked.done() and not await self._is_well(gone):
+                self._hung = not gone.done() and not self._asked.done()
+                return
+
+    async def _is_well(self, gone: asyncio.Task[int]) -> bool:
+        """Asked twice, since one answer may be late because we were stopped for a while ourselves."""
+        for _ in range(2):
+            asking = asyncio.create_task(_healthy(str(self.launch.socket), self.launch.hang_timeout / 2))
+            try:
+                await asyncio.wait({asking, gone, self._asked}, return_when=asyncio.FIRST_COMPLETED)
+                if not asking.done() or asking.result():
+                    return True
+            finally:
+                asking.cancel()
+                await asyncio.wait({asking})
+        return False
 
     async def _end(self, child: LocalChild, gone: asyncio.Task[int]) -> None:
         """However we came here, also cancelled: the child is killed if it must be, awaited, and its things removed."""
@@ -163,6 +197,7 @@ class RunnerProcess:
                 await asyncio.wait({gone})
             finally:
                 child.close()
+                self._child = None
                 self.memory = 0
                 await self._unlink()
 
@@ -194,9 +229,9 @@ async def _answers(socket: str) -> None:
         pause = min(pause * 1.5, SLOWEST_PROBE)
 
 
-async def _healthy(socket: str) -> bool:
+async def _healthy(socket: str, patience: float = PROBE_TIMEOUT) -> bool:
     try:
-        async with asyncio.timeout(PROBE_TIMEOUT):
+        async with asyncio.timeout(patience):
             reader, writer = await asyncio.open_unix_connection(socket)
             try:
                 writer.write(b"GET /health HTTP/1.1\r\nHost: runner\r\nConnection: close\r\n\r\n")

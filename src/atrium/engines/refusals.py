@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from atrium.core.errors import (
     AtriumError,
     EngineFailed,
@@ -45,12 +48,25 @@ def gone(berth: Berth, reason: str) -> EngineFailed:
     return EngineFailed(f"the runner of `{berth.name}` {reason.replace(berth.card.path, berth.name) or 'was stopped'}")
 
 
+def the_same(refused: AtriumError) -> Callable[[], AtriumError]:
+    """For each who waits an error of its own: one that is raised twice carries two stories."""
+    return partial(type(refused), refused.message, hint=refused.hint)
+
+
 def still_loading(berth: Berth, waited: float) -> ModelLoading:
     return ModelLoading(f"`{berth.name}` was not ready within {waited:g} s", retry_after=LOADING_RETRY)
 
 
-def too_large(berth: Berth, found: TooLarge) -> NotEnoughMemory:
+def too_large(berth: Berth, found: TooLarge, budget: int) -> NotEnoughMemory:
+    """`budget` is what models may take when no other program is in the way."""
     used = ", ".join(f"`{model}` {_size(memory)}" for model, memory in found.in_use) or "nothing"
+    if found.needed <= budget:
+        return NotEnoughMemory(
+            f"`{berth.name}` needs about {_size(found.needed)} of memory, and other programs leave"
+            f" {_size(found.budget)} for all models; in use now: {used}",
+            hint="Try again when the machine has memory left, or stop what else takes it",
+            retry_after=LOADING_RETRY,
+        )
     return NotEnoughMemory(
         f"`{berth.name}` needs about {_size(found.needed)} of memory, and {_size(found.budget)} is allowed for all"
         f" models; in use now: {used}",

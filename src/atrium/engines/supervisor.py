@@ -9,52 +9,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from atrium.core.endpoints import RunnerPlan, RunnerState, RunnerStatus
-from atrium.core.errors import AtriumError, EngineMissing
+from atrium.core.errors import AtriumError
 from atrium.core.models import ModelCard
 from atrium.core.people import Caller
-from atrium.decisions.place_request import Refuse, Serve, place_request
-from atrium.decisions.plan_swap import Running, TooLarge, Wanted, after_swap, plan_swap
+from atrium.decisions.place_request import Displace, Placing, Refuse, Serve, place_request
+from atrium.decisions.plan_relief import Relief, plan_relief
+from atrium.decisions.plan_swap import Moves, Wanted, plan_line
 from atrium.engines import refusals
 from atrium.engines.berth import MOST_FAILED_LOADS, Berth, Life, Waiter
+from atrium.engines.bounds import Bounds, Folders, Tell, launch_of
+from atrium.engines.fitting import Fitted, Fitter
 from atrium.engines.lease import HeldLease
-from atrium.engines.logs import RunnerLog
 from atrium.engines.placement.local import LocalPlacement
-from atrium.engines.process import STOP_GRACE, Exit, Launch, RunnerProcess
-from atrium.engines.recipes.recipe import Plan, Recipe
+from atrium.engines.process import STOP_GRACE, Exit, RunnerProcess
+from atrium.engines.recipes.recipe import Recipe
+from atrium.engines.seen import SeenMemory
 from atrium.engines.turns import TurnLine
-
-SOCKET = ".sock"
-"""llama.cpp takes an address for a unix socket by this ending."""
-Tell = Callable[[str, Mapping[str, object]], None]
-"""Takes an event's name and its fields."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Bytes and seconds."""
-
-    memory: int
-    """For all runners together."""
-    keep_alive: float
-    load_timeout: float
-    queue: int
-    queue_timeout: float
-
-
-@dataclass(frozen=True, slots=True)
-class Folders:
-    run: Path
-    logs: Path
+from atrium.engines.watch import MemoryWatch
 
 
 class Supervisor:
@@ -68,7 +46,9 @@ class Supervisor:
         folders: Folders,
         tell: Tell,
     ) -> None:
-        self._recipes = recipes
+        self._seen = SeenMemory(folders.seen)
+        self._fitter = Fitter(recipes, self._seen)
+        self._memory = MemoryWatch(placement, bounds, self._seen)
         self._placement = placement
         self._bounds = bounds
         self._folders = folders
@@ -76,18 +56,27 @@ class Supervisor:
         self._berths: dict[str, Berth] = {}
         self._places = itertools.count()
         self._closing = False
+        self._draining = False
+        """Some model in use takes no more leases."""
         self._all_given_back = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
         self._lives = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self._clear_sockets)
+        await asyncio.to_thread(self._folders.clear_sockets)
+        await asyncio.to_thread(self._seen.load)
+        await self._memory.look(())
         await self._lives.__aenter__()
+        self._watching = self._lives.create_task(self._watch(), name="memory of runners")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop(grace=0.0)
+        if self._watching:
+            self._watching.cancel()
+        await self._memory.remember()
         # No life is left to be cancelled, and an error of the body's stays what it is, ungrouped.
         await self._lives.__aexit__(None, None, None)
 
@@ -97,10 +86,11 @@ class Supervisor:
     ) -> AsyncGenerator[HeldLease]:
         since = self._now()
         berth = self._berth_of(card)
-        life = await self._admit(berth)
+        who = caller.name if caller.user_id is None else str(caller.user_id)
+        life = await self._admit(berth, who)
         try:
-            who = caller.name if caller.user_id is None else str(caller.user_id)
-            yield HeldLease(life, who, self._now() - since, partial(self._suspect, berth), life.runner)
+            evicted = life.evicted if life.begun_at >= since else ()
+            yield HeldLease(life, who, self._now() - since, evicted, partial(self._suspect, berth), life.runner)
         finally:
             if keep_alive is not None:
                 life.keep_alive = keep_alive
@@ -111,12 +101,14 @@ class Supervisor:
         return tuple(berth.status(now) for berth in self._berths.values() if not berth.at_rest)
 
     def planned(self, card: ModelCard) -> RunnerPlan:
-        plan = self._planned(card)
-        return RunnerPlan(plan.slots, plan.context, plan.threads, plan.memory)
+        life = berth.life if (berth := self._berths.get(card.name)) else None
+        if life and life.card.runs_as == card.runs_as:
+            return RunnerPlan(life.plan.slots, life.plan.context, life.plan.threads, life.reckoned)
+        fitted = self._fitter.fit(card, self._bounds.memory, self._allowed())
+        return RunnerPlan(fitted.plan.slots, fitted.plan.context, fitted.plan.threads, fitted.memory)
 
     async def unload(self, model: str) -> bool:
-        berth = self._berths.get(model)
-        if berth is None:
+        if (berth := self._berths.get(model)) is None:
             return False
         if (life := berth.life) is None:
             self._forget(berth)
@@ -127,21 +119,11 @@ class Supervisor:
         self._forget(berth)
         return True
 
-    async def preload(self, cards: Sequence[ModelCard]) -> None:
-        """Load models in this order; one that cannot be loaded is told as an event and passed over."""
-        caller = Caller(user_id=None, name="preload")
-        for card in cards:
-            try:
-                async with self.lease(card, caller):
-                    pass
-            except AtriumError as failed:
-                self._tell("model.preload_failed", {"model": card.name, "error": failed.message})
-
     async def stop(self, *, grace: float) -> None:
         """Refuse new requests, give running ones `grace` seconds to end, then stop every runner."""
         self._closing = True
         for berth in self._berths.values():
-            self._fail_waiters(berth, refusals.closing)
+            berth.fail(refusals.closing)
         if any(life.leases for _, life in self._alive()):
             self._all_given_back.clear()
             with contextlib.suppress(TimeoutError):
@@ -156,24 +138,29 @@ class Supervisor:
 
     # Requests come and go.
 
-    async def _admit(self, berth: Berth) -> Life:
+    async def _admit(self, berth: Berth, who: str) -> Life:
         """A life with its lease counted."""
-        standing = berth.standing(self._now(), queue=self._bounds.queue, closing=self._closing)
-        placing = place_request(standing)
+        placing = self._place(berth, who)
+        if isinstance(placing, Displace):
+            berth.displace()
+            placing = self._place(berth, who)
         if isinstance(placing, Refuse):
             self._tell("model.refused", {"model": berth.name, "why": placing.why.value})
             raise refusals.refused(berth, placing)
         if isinstance(placing, Serve) and berth.life:
             self._take(berth.life)
             return berth.life
-        return await self._wait(berth)
+        return await self._wait(berth, who)
 
-    async def _wait(self, berth: Berth) -> Life:
-        waiter = Waiter(asyncio.get_running_loop().create_future(), next(self._places))
+    def _place(self, berth: Berth, who: str) -> Placing:
+        return place_request(berth.standing(who, self._now(), queue=self._bounds.queue, closing=self._closing))
+
+    async def _wait(self, berth: Berth, who: str) -> Life:
+        waiter = Waiter(asyncio.get_running_loop().create_future(), next(self._places), who)
         berth.waiters.append(waiter)
-        self._settle()
         try:
             async with asyncio.timeout(self._bounds.queue_timeout):
+                self._settle()
                 return await waiter.granted
         except TimeoutError:
             self._withdraw(berth, waiter)
@@ -199,9 +186,6 @@ class Supervisor:
 
     def _take(self, life: Life) -> None:
         life.leases += 1
-        if life.expiry:
-            life.expiry.cancel()
-            life.expiry = None
 
     def _give_back(self, berth: Berth, life: Life) -> None:
         life.leases -= 1
@@ -211,11 +195,13 @@ class Supervisor:
             self._all_given_back.set()
         self._settle()
 
-    def _suspect(self, berth: Berth, life: Life, reason: str) -> None:
-        """A lease's holder found the runner broken: it gets no second chance, and nobody else may use it."""
-        if berth.life is life and not life.suspect:
-            life.suspect = reason or "was found broken"
-            life.retiring = True
+    def _suspect(self, berth: Berth, life: Life, reason: str, *, at_once: bool) -> None:
+        """A lease's holder found the runner broken: it gets no second chance, and nobody new may use it."""
+        if berth.life is not life or life.line.closed:
+            return
+        life.suspect = life.suspect or reason or "was found broken"
+        life.retiring = True
+        if at_once:
             life.line.close(partial(refusals.gone, berth, life.suspect))
             life.process.stop(grace=0.0)
 
@@ -223,65 +209,58 @@ class Supervisor:
 
     def _settle(self) -> None:
         """Begin loads, stop and drain idle models, serve those who can be served."""
-        now = self._now()
-        book: tuple[Running, ...] = tuple(r for berth in self._berths.values() if (r := berth.running(now)))
-        drained: set[str] = set()
-        asleep = [b for b in self._berths.values() if b.waiters and b.life is None]
-        for berth in sorted(asleep, key=lambda b: b.waiters[0].place):
-            if berth.retry_at > now:
-                self._settle_at(berth, berth.retry_at)
-            elif plan := self._plan(berth):
-                # What was seen corrects the estimate, but must not keep out for ever what once fitted.
-                wanted = Wanted(berth.name, max(plan.memory, min(berth.seen_memory, self._bounds.memory)))
-                swap = plan_swap(wanted, book, self._bounds.memory)
-                if isinstance(swap, TooLarge):
-                    self._tell("model.refused", {"model": berth.name, "why": "memory", "needed": swap.needed})
-                    self._fail_waiters(berth, partial(refusals.too_large, berth, swap))
-                    continue
-                book = after_swap(wanted, book, swap)
-                drained.update(swap.drain)
-                if swap.load:
-                    self._begin(berth, plan)
-                for name in swap.stop:
-                    self._evict(name, wanted=berth.name)
+        if not self._draining and not any(berth.waiters for berth in self._berths.values()):
+            return
+        fitted = self._fit_sleepers()
+        moves = Moves()
+        if fitted:
+            now = self._now()
+            book = [r for berth in self._berths.values() if (r := berth.running(now))]
+            line = [Wanted(name, fit.memory) for name, fit in fitted.items()]
+            moves = plan_line(line, book, self._allowed())
+        for name, swap in moves.refuse:
+            self._tell("model.refused", {"model": name, "why": "memory", "needed": swap.needed})
+            berth = self._berths[name]
+            berth.fail(partial(refusals.too_large, berth, swap, self._bounds.memory))
+        for name in moves.load:
+            self._begin(self._berths[name], fitted[name])
+        for name, wanted in moves.stop:
+            self._evict(name, wanted)
+        self._draining = bool(moves.drain)
         for berth, life in self._alive():
-            life.draining = berth.name in drained
+            life.draining = berth.name in moves.drain
             self._grant(berth, life)
 
-    def _plan(self, berth: Berth) -> Plan | None:
-        """None when the model cannot be run at all; who waited was told."""
-        try:
-            return self._planned(berth.card)
-        except AtriumError as refused:
-            kind, message, hint = type(refused), refused.message, refused.hint
-            self._fail_waiters(berth, lambda: kind(message, hint=hint))
-            return None
+    def _fit_sleepers(self) -> dict[str, Fitted]:
+        """How each model that is waited for and has no runner would run, in the order of who waits longest."""
+        now = self._now()
+        asleep = [b for b in self._berths.values() if b.waiters and b.life is None]
+        fitted: dict[str, Fitted] = {}
+        for berth in sorted(asleep, key=lambda b: b.waiters[0].place):
+            if berth.retry_at > now:
+                berth.wake_later(self._settle)
+                continue
+            try:
+                fitted[berth.name] = self._fitter.fit(berth.card, self._bounds.memory, self._allowed())
+            except AtriumError as refused:
+                berth.fail(refusals.the_same(refused))
+        return fitted
 
-    def _planned(self, card: ModelCard) -> Plan:
-        """Raises EngineMissing, and what the recipe refuses the card with."""
-        recipe = self._recipes.get(card.engine)
-        if recipe is None:
-            raise EngineMissing(f"no engine `{card.engine}` is known")
-        return recipe.plan(card, self._bounds.memory)
-
-    def _begin(self, berth: Berth, plan: Plan) -> None:
-        launch = Launch(
-            model=berth.name,
-            plan=plan,
-            socket=self._folders.run / f"{secrets.token_hex(4)}{SOCKET}",
-            log=RunnerLog(self._folders.logs, berth.name),
-            load_timeout=self._bounds.load_timeout,
-        )
+    def _begin(self, berth: Berth, fitted: Fitted) -> None:
+        plan = fitted.plan
         life = Life(
             card=berth.card,
             plan=plan,
-            process=RunnerProcess(launch, self._placement),
+            reckoned=fitted.memory,
+            evicted=tuple(berth.evicted),
+            process=RunnerProcess(launch_of(berth.name, plan, self._bounds, self._folders), self._placement),
             line=TurnLine(plan.slots, longest=self._bounds.queue, patience=self._bounds.queue_timeout),
             begun_at=self._now(),
             keep_alive=self._bounds.keep_alive if berth.card.keep_alive is None else berth.card.keep_alive,
         )
-        berth.life = life
-        self._tell("runner.started", {"model": berth.name, "memory_estimate": plan.memory, "slots": plan.slots})
+        berth.begin(life)
+        told = {"memory_estimate": fitted.memory, "slots": plan.slots, "context": plan.context}
+        self._tell("runner.started", {"model": berth.name, **told, "shrunk": fitted.shrinks})
         self._lives.create_task(self._live(berth, life), name=f"runner of {berth.name}")
 
     async def _live(self, berth: Berth, life: Life) -> None:
@@ -311,34 +290,45 @@ class Supervisor:
                 self._take(life)
                 waiter.granted.set_result(life)
 
-    def _rest(self, berth: Berth, life: Life) -> None:
+    def _rest(self, berth: Berth, life: Life, *, why: str = "asked to") -> None:
         """What becomes of a life that nobody holds."""
         if berth.life is not life or not life.idle or life.process.state is RunnerState.STOPPING:
             return
         if not life.ready and berth.waiters:
             return
         if life.retiring or life.keep_alive == 0:
-            self._stop(berth, life, why="asked to" if life.retiring else "keep-alive")
-        elif life.keep_alive > 0 and not life.expiry:
-            loop = asyncio.get_running_loop()
-            life.expiry = loop.call_later(life.keep_alive, self._expire, berth, life)
+            self._stop(berth, life, why=why if life.retiring else "keep-alive")
+        elif life.keep_alive > 0 and not (life.expiry and life.expiry.when() <= life.idle_since + life.keep_alive):
+            self._expire_at(berth, life, life.idle_since + life.keep_alive)
+
+    def _expire_at(self, berth: Berth, life: Life, when: float) -> None:
+        if life.expiry:
+            life.expiry.cancel()
+        life.expiry = asyncio.get_running_loop().call_at(when, self._expire, berth, life)
 
     def _expire(self, berth: Berth, life: Life) -> None:
+        """A timer for every request costs more than the request: this one rings, and looks how long it is idle."""
         life.expiry = None
-        if berth.life is life and life.idle:
+        if berth.life is not life or not life.idle or life.keep_alive < 0:
+            return
+        due = life.idle_since + life.keep_alive
+        if due > self._now():
+            self._expire_at(berth, life, due)
+        else:
             self._stop(berth, life, why="keep-alive")
 
-    def _evict(self, name: str, *, wanted: str) -> None:
-        berth = self._berths[name]
-        if life := berth.life:
-            self._stop(berth, life, why=f"memory for {wanted}")
+    def _evict(self, name: str, wanted: str) -> None:
+        if life := self._berths[name].life:
+            self._berths[wanted].evicted.append(name)
+            self._stop(self._berths[name], life, why="memory", wanted=wanted)
 
-    def _stop(self, berth: Berth, life: Life, *, why: str) -> None:
+    def _stop(self, berth: Berth, life: Life, *, why: str, wanted: str = "") -> None:
         if life.process.state is not RunnerState.STOPPING:
-            self._tell("model.unloaded", {"model": berth.name, "why": why})
+            self._tell("model.unloaded", {"model": berth.name, "why": why, "wanted": wanted})
             life.process.stop(grace=STOP_GRACE)
 
     def _note_end(self, berth: Berth, life: Life, exit_: Exit) -> None:
+        self._memory.note(life)
         # What it died of says more than what its last user saw of that.
         reason = exit_.reason or life.suspect
         failed = bool(life.suspect) or not exit_.asked
@@ -349,10 +339,37 @@ class Supervisor:
         self._tell("runner.exited", {"model": berth.name, "asked": not failed, "reason": reason})
         life.ended.set()
         if berth.failed_loads >= MOST_FAILED_LOADS:
-            self._fail_waiters(berth, partial(refusals.broken, berth))
+            berth.fail(partial(refusals.broken, berth))
         self._settle()
 
-    # The book.
+    # Memory.
+
+    def _allowed(self) -> int:
+        return self._memory.allowed([life for _, life in self._alive()])
+
+    async def _watch(self) -> None:
+        """The root of the task that watches memory."""
+        while True:
+            await asyncio.sleep(self._bounds.look)
+            await self._memory.look([life for _, life in self._alive()])
+            self._relieve()
+            await self._memory.remember()
+
+    def _relieve(self) -> None:
+        measured = [berth.measured(life) for berth, life in self._alive()]
+        relief = plan_relief(measured, self._allowed(), critical=self._memory.critical)
+        for name in (*relief.stop, *relief.drain):
+            berth = self._berths[name]
+            if life := berth.life:
+                self._tell("model.overrun", {"model": name, "memory": life.process.memory, "reckoned": life.reckoned})
+                life.retiring = True
+                self._rest(berth, life, why="too much memory is in use")
+        if relief.kill and (life := self._berths[relief.kill].life):
+            self._suspect(
+                self._berths[relief.kill], life, "was ended since the machine ran out of memory", at_once=True
+            )
+        if relief != Relief():
+            self._settle()
 
     def _berth_of(self, card: ModelCard) -> Berth:
         berth = self._berths.get(card.name)
@@ -363,7 +380,7 @@ class Supervisor:
             if known.runs_as == card.runs_as:
                 return berth
             # Installed anew or set up anew: what is known of the old one no longer holds.
-            berth.failures = berth.failed_loads = berth.seen_memory = 0
+            berth.failures = berth.failed_loads = 0
             berth.retry_at = 0.0
             if berth.life:
                 berth.life.retiring = True
@@ -376,24 +393,6 @@ class Supervisor:
 
     def _alive(self) -> list[tuple[Berth, Life]]:
         return [(berth, berth.life) for berth in self._berths.values() if berth.life]
-
-    def _fail_waiters(self, berth: Berth, make: Callable[[], AtriumError]) -> None:
-        while berth.waiters:
-            waiter = berth.waiters.popleft()
-            if not waiter.granted.done():
-                waiter.granted.set_exception(make())
-
-    def _settle_at(self, berth: Berth, when: float) -> None:
-        if berth.retry:
-            berth.retry.cancel()
-        berth.retry = asyncio.get_running_loop().call_at(when, self._settle)
-
-    def _clear_sockets(self) -> None:
-        """Sockets that a killed server left behind."""
-        self._folders.run.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for socket in self._folders.run.glob("[0-9a-f]" * 8 + SOCKET):
-            if socket.is_socket():
-                socket.unlink(missing_ok=True)
 
     @staticmethod
     def _now() -> float:

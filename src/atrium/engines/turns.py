@@ -23,6 +23,10 @@ class TurnLine:
         self._closed: Callable[[], AtriumError] | None = None
 
     @property
+    def closed(self) -> bool:
+        return self._closed is not None
+
+    @property
     def waiting(self) -> int:
         return sum(len(line) for line in self._lines.values())
 
@@ -36,7 +40,7 @@ class TurnLine:
         if self.busy < self.slots and not self._lines:
             self.busy += 1
             return 0.0
-        if self.waiting >= self._longest:
+        if self.waiting >= self._longest and not self._make_room(who):
             raise QueueFull(f"{self._longest} requests wait for this model already", retry_after=RETRY)
         return await self._wait(who)
 
@@ -52,6 +56,28 @@ class TurnLine:
                 if not turn.done():
                     turn.set_exception(why())
         self._lines.clear()
+
+    def counts(self) -> dict[str, int]:
+        """Requests that wait, by caller."""
+        return {who: len(line) for who, line in self._lines.items()}
+
+    def displace(self, who: str) -> bool:
+        """The last of this caller's requests gives up its place; False when none waits."""
+        if not (line := self._lines.get(who)):
+            return False
+        turn = line.pop()
+        if not line:
+            del self._lines[who]
+        if not turn.done():
+            turn.set_exception(displaced())
+        return True
+
+    def _make_room(self, who: str) -> bool:
+        """In a full line, whoever waits with the most requests makes room for one who has fewer."""
+        greediest = max(self._lines, key=lambda name: len(self._lines[name]))
+        if len(self._lines.get(who, ())) + 1 >= len(self._lines[greediest]):
+            return False
+        return self.displace(greediest)
 
     async def _wait(self, who: str) -> float:
         loop = asyncio.get_running_loop()
@@ -89,3 +115,7 @@ class TurnLine:
             if not turn.done():
                 self.busy += 1
                 turn.set_result(None)
+
+
+def displaced() -> QueueFull:
+    return QueueFull("too many of your requests wait for this model, and others wait too", retry_after=RETRY)

@@ -92,6 +92,10 @@ class Exchange:
     """What it holds of its caller's quotas."""
     standing: Callable[[], bytes] | None = None
     """Header lines that tell what is left of them."""
+    refused: AtriumError | None = None
+    """What was answered in its place."""
+    told: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What its head told of losses: fields that were dropped, turns that were cut."""
     limits: Headers = field(default_factory=list[tuple[bytes, bytes]])
     """What is left of the caller's rate."""
     olla: bool = False
@@ -256,6 +260,8 @@ def closing_fields(exchange: Exchange, now: float) -> dict[str, object]:
         fields["user"] = exchange.user[:LONGEST_USER]
     if exchange.metadata:
         fields["metadata"] = dict(exchange.metadata)
+    if exchange.refused:
+        fields["error"] = exchange.refused.code
     if exchange.broken:
         fields["broken"] = exchange.broken
     return fields

@@ -25,6 +25,7 @@ from atrium.http.asked import TRANSLATED, Asked, native_dialect
 from atrium.http.edge import Exchange, closing_fields
 from atrium.http.explained import TranslatedRecord, translated_record
 from atrium.http.limits import Limiter
+from atrium.http.local_record import LocalRecord
 from atrium.http.metering import GATEWAY, NOWHERE, UNCLAIMED, Ran, record_of
 from atrium.http.middleware.doors import HostCheck
 from atrium.http.parties import Client, Way
@@ -74,7 +75,7 @@ class Lane:
         self.active: set[Client] = set()
         self.buffered = 0
         """Bytes of bodies that are held in memory."""
-        self.explained: OrderedDict[str, Record | TranslatedRecord] = OrderedDict()
+        self.explained: OrderedDict[str, Record | TranslatedRecord | LocalRecord] = OrderedDict()
         self._tells_ends = settings.telemetry.level in ("debug", "info")
         """Whether anybody hears of requests that ended: making the words costs as much as choosing an endpoint."""
         self._chosen: dict[Wanted, Choice[Endpoint]] = {}
@@ -279,6 +280,12 @@ class Lane:
         # A name that nobody listed makes no entry, or anybody could fill the memory with names.
         if way.model and way.tries and way.routing is not None and way.routing[1] == b"routed":
             tallies.note_model(way.ran, way.tries[-1][0], request.address, cost)
+
+    def keep(self, request_id: str, record: LocalRecord) -> None:
+        """The oldest is forgotten at the bound."""
+        self.explained[request_id] = record
+        if len(self.explained) > self.proxy.explained:
+            self.explained.popitem(last=False)
 
     def note_translated(self, exchange: Exchange, seconds: float) -> None:
         """A request has ended that an endpoint was asked for in another dialect: counted and explained like others."""

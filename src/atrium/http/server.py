@@ -25,7 +25,7 @@ from atrium.http.middleware.audit import Audit
 from atrium.http.middleware.cors import CrossOrigin
 from atrium.http.middleware.doors import HostCheck, Identity, RateCheck, SizeCheck
 from atrium.http.middleware.faults import Faults
-from atrium.http.middleware.record import Record
+from atrium.http.middleware.record import Books, Record
 from atrium.http.reading import BodyBounds
 from atrium.http.reload import Reload, Source
 from atrium.http.scope import mark_control
@@ -118,7 +118,7 @@ def build_app(api: ASGIApp, settings: Settings, sight: Sight, entrance: Entrance
     app = RateCheck(app, entrance.limiter)
     app = Faults(app, sight.tell)
     app = CrossOrigin(app, settings.cors)
-    return Record(app, sight.tell, sight.metrics, lane.note_translated, sight.note)
+    return Record(app, sight.tell, sight.metrics, Books(lane.note_translated, lane.keep, sight.note))
 
 
 def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) -> FastAPI:

@@ -22,6 +22,7 @@ MOST_BUFFERED = 256 * 1024
 MOST_HEAD = 64 * 1024
 CROWDED = 0.005
 """Seconds until the next try where too many others are connecting at this moment."""
+SECOND_LOOK = 0.1
 FRAMED = (b"content-length", b"transfer-encoding")
 
 
@@ -108,6 +109,11 @@ class Exchange(asyncio.Protocol):
             await self._wait()
 
     @property
+    def answered(self) -> bool:
+        """Whether the head is here."""
+        return self._head_done
+
+    @property
     def at_hand(self) -> bool:
         """Whether `piece` has no need to wait."""
         return bool(self._pieces or self._whole or self._broken or self._closed)
@@ -172,6 +178,8 @@ class Answer:
         self._ends = ends
         """On the event loop's clock."""
         self._waits_since: float | None = None
+        self._doubted: float | None = None
+        """The beginning of a wait that was found too long once."""
         self._loop = asyncio.get_running_loop()
         self._watch = self._loop.call_at(min(ends, self._loop.time() + deadlines.between), self._check)
 
@@ -213,6 +221,10 @@ class Answer:
         silent_at = since + self._deadlines.between
         if now >= self._ends:
             self._exchange.end(UpstreamTimeout(f"The engine's answer took longer than {self._deadlines.whole:g} s"))
+        elif now >= silent_at and self._doubted != since:
+            # The clock may be noticed before what has come, after a time in which we were stopped ourselves.
+            self._doubted = since
+            self._watch = self._loop.call_later(SECOND_LOOK, self._check)
         elif now >= silent_at:
             silence = self._deadlines.between
             self._exchange.end(EngineSilent(f"The engine was silent for {silence:g} s in mid answer"))
@@ -249,7 +261,10 @@ async def post(socket: str, path: str, body: bytes, deadlines: Deadlines) -> Ans
             await exchange.head()
         answered = True
     except TimeoutError:
-        raise EngineSilent(f"The engine gave no answer within {deadlines.head:g} s") from None
+        # After a time in which we were stopped ourselves, the clock may be noticed before what has come.
+        if not exchange.answered:
+            raise EngineSilent(f"The engine gave no answer within {deadlines.head:g} s") from None
+        answered = True
     finally:
         if not answered:
             exchange.close()

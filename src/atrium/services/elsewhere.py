@@ -20,6 +20,7 @@ class Unbounded:
     """Stands for a lease: an endpoint's own book tells who may ask it and when."""
 
     loaded_in = 0.0
+    evicted: tuple[str, ...] = ()
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[float]:
@@ -27,6 +28,9 @@ class Unbounded:
 
     def failed(self, reason: str) -> None:
         """Its circuit has been told already."""
+
+    def doubted(self, reason: str) -> None:
+        """So it has been of this."""
 
 
 @dataclass(frozen=True, slots=True)

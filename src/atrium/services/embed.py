@@ -84,14 +84,15 @@ class EmbedTexts:
     ) -> Vectors:
         runner = lease.runner
         vectors: list[bytes] = [b""] * len(inputs)
-        tokens = 0
+        tokens, queued = 0, 0.0
         for batch in plan_batches(lengths, most_tokens=runner.context * runner.slots):
-            async with lease.turn():
+            async with lease.turn() as waited:
                 made = await self.relay.embed(chosen(inputs, batch), runner)
             tokens += made.tokens
+            queued += waited
             for index, numbers in zip(batch, made.vectors, strict=True):
                 vectors[index] = unit_length(numbers, embed.dimensions)
-        timing = Timing(loaded=lease.loaded_in)
+        timing = Timing(queued=queued, loaded=lease.loaded_in, evicted=lease.evicted)
         return Vectors(embed.model or runner.card.name, tuple(vectors), Usage(prompt_tokens=tokens), timing)
 
 

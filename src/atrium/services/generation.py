@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
-from atrium.core.answers import Event, EventStream, Spent, Timing, Usage
-from atrium.core.errors import AtriumError, EngineSilent, Internal, UpstreamTimeout
+from atrium.core.answers import Begun, Event, EventStream, Spent, Timing, Usage
+from atrium.core.errors import AtriumError, EngineNonsense, EngineSilent, Internal, UpstreamTimeout
 from atrium.core.ports import Prepared
 
 MOST_QUEUED = 64
@@ -32,9 +32,14 @@ class Holding(Protocol):
     @property
     def loaded_in(self) -> float: ...
 
+    @property
+    def evicted(self) -> tuple[str, ...]: ...
+
     def turn(self) -> AbstractAsyncContextManager[float]: ...
 
     def failed(self, reason: str) -> None: ...
+
+    def doubted(self, reason: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,19 @@ def too_late() -> UpstreamTimeout:
     return UpstreamTimeout("The answer took longer than one answer may", hint="Ask for fewer tokens")
 
 
+def report(error: AtriumError, lease: Holding) -> None:
+    """What broke an answer in its midst may say something of its runner: a hung one serves nobody any more."""
+    if isinstance(error, EngineSilent):
+        lease.failed(error.message)
+    elif isinstance(error, EngineNonsense):
+        lease.doubted(error.message)
+
+
+def with_waits(timing: Timing, waits: Timing) -> Timing:
+    loaded = max(timing.loaded, waits.loaded)
+    return replace(timing, queued=waits.queued, loaded=loaded, evicted=waits.evicted)
+
+
 def check_time(deadline: float) -> None:
     if asyncio.get_running_loop().time() > deadline:
         raise too_late()
@@ -72,7 +90,7 @@ class OneChoice:
     def __init__(self, events: EventStream, held: Held, queued: float) -> None:
         self._events = events
         self._held = held
-        self._queued = queued
+        self._waits = Timing(queued=queued, loaded=held.lease.loaded_in, evicted=held.lease.evicted)
 
     @classmethod
     async def begin(cls, part: Part, held: Held) -> OneChoice:
@@ -88,13 +106,11 @@ class OneChoice:
         check_time(self._held.deadline)
         try:
             event = await anext(self._events)
-        except EngineSilent as silent:
-            self._held.lease.failed(silent.message)
+        except (EngineSilent, EngineNonsense) as broken:
+            report(broken, self._held.lease)
             raise
-        if isinstance(event, Spent):
-            loaded = max(event.timing.loaded, self._held.lease.loaded_in)
-            timing = replace(event.timing, queued=self._queued, loaded=loaded)
-            return replace(event, timing=timing)
+        if isinstance(event, Begun | Spent):
+            return replace(event, timing=with_waits(event.timing, self._waits))
         return event
 
     async def aclose(self) -> None:
@@ -113,7 +129,7 @@ class ManyChoices:
         self._prompts = {id(part.prepared): part.prepared.tokens for part in parts}
         """Tokens of each prompt; those of one that only its endpoint can count are known at the end."""
         self._usage = Usage()
-        self._timing = Timing(loaded=held.lease.loaded_in)
+        self._timing = Timing(loaded=held.lease.loaded_in, evicted=held.lease.evicted)
         self._tasks = [asyncio.create_task(self._run(part)) for part in parts]
 
     @classmethod
@@ -132,8 +148,7 @@ class ManyChoices:
         while self._running:
             event = await self._next()
             if isinstance(event, AtriumError):
-                if isinstance(event, EngineSilent):
-                    self._held.lease.failed(event.message)
+                report(event, self._held.lease)
                 raise event
             if not isinstance(event, Spent):
                 return event
@@ -168,7 +183,8 @@ class ManyChoices:
                         if isinstance(event, Spent):
                             prompt = id(part.prepared)
                             self._prompts[prompt] = max(self._prompts[prompt], event.usage.prompt_tokens)
-                        await self._queue.put(event)
+                        begun = isinstance(event, Begun)
+                        await self._queue.put(replace(event, timing=self._timing) if begun else event)
         except AtriumError as error:
             await self._fail(error)
         except Exception as error:  # noqa: BLE001 - a task's root: unreported, its reader would wait for ever
@@ -195,6 +211,7 @@ class ManyChoices:
             self._timing,
             prompt=max(self._timing.prompt, spent.timing.prompt),
             generation=max(self._timing.generation, spent.timing.generation),
+            slot=spent.timing.slot,
         )
 
     async def _cancel(self) -> None:

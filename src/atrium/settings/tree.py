@@ -92,6 +92,9 @@ class ModelSettings:
     memory: Annotated[
         str, Doc("memory for all runners: a share of the machine's (or cgroup's) such as `70%`, or a size")
     ] = "70%"
+    reserve: Annotated[
+        str, Doc("memory that stays free of runners when other programs take theirs: a share or a size")
+    ] = "3%"
     keep_alive: Annotated[Stay, Doc("how long an unused model stays loaded; 0: not at all, `never`: for ever")] = 600.0
     parallel: Annotated[int, Doc("slots per chat model: answers made at the same time"), AtLeast(1)] = 4
     context: Annotated[
@@ -112,6 +115,7 @@ class ModelSettings:
     rescan: Annotated[Duration, Doc("how often adopted folders and model configurations are looked through")] = 1.0
     preload: Annotated[tuple[str, ...], Doc("models to load at start, in this order")] = ()
     load_timeout: Annotated[Duration, Doc("how long a runner may take to be ready")] = 300.0
+    hang_timeout: Annotated[Duration, Doc("how long a runner may not answer at all before it counts as hung")] = 60.0
     allow_fake: Annotated[bool, Doc("allow `fake:` models, which invent their answers, for tests")] = False
 
 

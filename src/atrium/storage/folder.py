@@ -50,6 +50,11 @@ class DataFolder:
         return self.path / "logs"
 
     @property
+    def seen(self) -> Path:
+        """What models were seen to take of memory; may be deleted at any time."""
+        return self.path / "memory.json"
+
+    @property
     def secrets(self) -> Path:
         return self.path / "secrets"
 

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from atrium.core.answers import Timing, Usage
 from atrium.core.endpoints import RunnerState, RunnerStatus
 
+SPEEDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
 
@@ -78,14 +79,25 @@ class RequestCollector(Collector):
 
 
 class Metrics:
-    def __init__(self, running: Callable[[], Sequence[RunnerStatus]]) -> None:
+    def __init__(self, running: Callable[[], Sequence[RunnerStatus]], *parts: Collector) -> None:
+        """`parts` tell figures of their own, as those do that are registered later."""
         self._registry = CollectorRegistry()
+        for part in parts:
+            self._registry.register(part)
         self._registry.register(RunnerCollector(running))
         self._requests = RequestCollector()
         self._registry.register(self._requests)
         self._tokens = Counter("atrium_tokens", "tokens by model and kind", ["model", "kind"], registry=self._registry)
         self._queued = Histogram(
             "atrium_queue_seconds", "wait for a slot", ["model"], buckets=SECONDS, registry=self._registry
+        )
+
+        self._speeds = Histogram(
+            "atrium_tokens_per_second",
+            "speed of answers: reading the prompt, writing the answer",
+            ["model", "phase"],
+            buckets=SPEEDS,
+            registry=self._registry,
         )
 
     def register(self, collector: Collector) -> None:
@@ -107,6 +119,10 @@ class Metrics:
         self._tokens.labels(model, "prompt").inc(usage.prompt_tokens)
         self._tokens.labels(model, "completion").inc(usage.completion_tokens)
         self._queued.labels(model).observe(timing.queued)
+        if timing.prompt > 0 and usage.prompt_tokens > usage.cached_tokens:
+            self._speeds.labels(model, "prompt").observe((usage.prompt_tokens - usage.cached_tokens) / timing.prompt)
+        if timing.generation > 0 and usage.completion_tokens:
+            self._speeds.labels(model, "generation").observe(usage.completion_tokens / timing.generation)
 
     def render(self) -> bytes:
         return generate_latest(self._registry)

@@ -166,7 +166,11 @@ class ReplyReader:
         cached = timings.cache_n if timings else 0
         prompt = self._reading.prompt_tokens or chunk.tokens_evaluated
         usage = Usage(prompt, self._tokens, cached, self._reasoning_tokens)
-        took = Timing(prompt=timings.prompt_ms / 1000, generation=timings.predicted_ms / 1000) if timings else Timing()
+        took = Timing(
+            prompt=timings.prompt_ms / 1000 if timings else 0.0,
+            generation=timings.predicted_ms / 1000 if timings else 0.0,
+            slot=None if chunk.id_slot < 0 else chunk.id_slot,
+        )
         return [*events, Ended(self._choice, finish, stopped_by), Spent(usage, took, self._context(finish))]
 
     def _context(self, finish: Finish) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from array import array
 import msgspec
 
 from atrium.core.answers import Embedded
-from atrium.core.errors import EngineFailed
+from atrium.core.errors import EngineFailed, EngineNonsense
 
 MOST_LINE = 4 * 1024 * 1024
 
@@ -44,6 +44,7 @@ class Chunk(msgspec.Struct):
     stop_type: str = ""
     tokens_predicted: int = 0
     tokens_evaluated: int = 0
+    id_slot: int = -1
     completion_probabilities: list[TokenProb] = []
     timings: Timings | None = None
     error: Failure | None = None
@@ -64,20 +65,20 @@ class ChunkReader:
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
         if len(self._rest) > MOST_LINE:
-            raise EngineFailed("The engine sent a line without end")
+            raise EngineNonsense("The engine sent a line without end")
         chunks: list[Chunk] = []
         for line in lines:
             if line.startswith((b"data: ", b"error: ")):
                 chunks.append(self._decode(line.split(b": ", 1)[1]))
             elif line.strip() and not line.startswith(b":"):
-                raise EngineFailed("The engine answered what is no event")
+                raise EngineNonsense("The engine answered what is no event")
         return chunks
 
     def _decode(self, text: bytes) -> Chunk:
         try:
             chunk = self._decoder.decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise EngineFailed("The engine sent an event that cannot be read") from None
+            raise EngineNonsense("The engine sent an event that cannot be read") from None
         if chunk.error is not None:
             raise EngineFailed(f"The engine says: {chunk.error.message[:500]}")
         return chunk

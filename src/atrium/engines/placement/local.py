@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
+
+from atrium.engines.memory import read_left
 
 OURS = "ATRIUM_"
 """Settings and secrets of the server begin so; no child is given one."""
@@ -58,10 +60,24 @@ class LocalChild:
                 self._process.send_signal(number)
 
 
+class Measurable(Protocol):
+    def measure(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class LocalPlacement:
     environment: Mapping[str, str]
     """What children see of ours, already without secrets."""
+    memory_left: Callable[[], int] = read_left
+    """Bytes that the machine has left; may raise OSError."""
+
+    def measure(self, runners: Sequence[Measurable]) -> int | None:
+        """Look at each runner's memory, and give what the machine has left, None where it does not say. Blocking."""
+        for runner in runners:
+            runner.measure()
+        with contextlib.suppress(OSError):
+            return self.memory_left()
+        return None
 
     async def start(self, command: tuple[str, ...], more: Mapping[str, str], log: IO[bytes]) -> LocalChild:
         """Start a program. Raises OSError."""

@@ -15,14 +15,15 @@ class FakeRecipe:
     slots: int
     """Where the address names none."""
 
-    def plan(self, card: ModelCard, budget: int) -> Plan:  # noqa: ARG002 - what it claims does not depend on the machine
+    def plan(self, card: ModelCard, budget: int, *, shrinks: int = 0) -> Plan:  # noqa: ARG002 - its claim is its own
         fake = parse_fake(card.path)
-        slots = card.slots or fake.slots or self.slots
+        slots = max(1, (card.slots or fake.slots or self.slots) >> shrinks)
         return Plan(
             slots=slots,
             context=min(card.config.context or fake.context, fake.context),
             memory=fake.size,
-            fingerprint=fingerprint("fake", card.path),
+            certain=fake.size,
+            fingerprint=fingerprint("fake", card.path, slots),
             command=(
                 sys.executable,
                 "-m",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from atrium.core.errors import ConfigError, EngineMissing
@@ -22,6 +22,7 @@ EMBEDDING_BATCH = 2048
 """An embedding input must fit one step, since every token sees every other."""
 EMBEDDING_SLOTS = 4
 LEAST_CONTEXT = 4096
+SHORTEST_CONTEXT = 512
 LONGEST_CONTEXT = 2**27
 STEP = 256
 """Contexts are whole multiples of this."""
@@ -64,7 +65,7 @@ class LlamaCppRecipe:
     engine_version: str | None
     """None: not installed."""
 
-    def plan(self, card: ModelCard, budget: int) -> Plan:
+    def plan(self, card: ModelCard, budget: int, *, shrinks: int = 0) -> Plan:
         if self.engine_version is None:
             raise EngineMissing("the engine for GGUF models is not installed", hint=f"Install {PACKAGE}")
         embeds = Ability.EMBEDDING in card.abilities
@@ -73,10 +74,13 @@ class LlamaCppRecipe:
         threads = said.threads or self.threads
         cost = _Cost(card, slots, embeds=embeds, prompt_cache=self.prompt_cache)
         context = self._context(cost, budget, said.context or self.context)
+        slots, context = shrunk(slots, context, shrinks)
+        cost = replace(cost, slots=slots)
         return Plan(
             slots=slots,
             context=context,
             memory=cost.of(context),
+            certain=cost.certain(context),
             fingerprint=fingerprint(card.digest, PACKAGE, self.engine_version, slots, context, cost.batch),
             command=(
                 sys.executable,
@@ -144,6 +148,11 @@ class _Cost:
     def per_token(self) -> int:
         return _cache_per_token(self.card.facts.dimensions) * self.slots
 
+    def certain(self, context: int) -> int:
+        """Scratch and the process are what an estimate may be wrong about."""
+        cache = 0 if self.embeds else self.prompt_cache
+        return self.card.facts.dimensions.tensor_bytes + cache + context * self.per_token
+
     def of(self, context: int) -> int:
         return self.fixed + context * self.per_token
 
@@ -156,6 +165,18 @@ class _Cost:
 
 def _cache_per_token(size: Dimensions) -> int:
     return size.layers * size.kv_heads * (size.key_length + size.value_length) * ELEMENT
+
+
+def shrunk(slots: int, context: int, times: int) -> tuple[int, int]:
+    """First the context down to what is still useful, then the slots, then the context again."""
+    for _ in range(times):
+        if context > LEAST_CONTEXT:
+            context = max(LEAST_CONTEXT, _whole_steps(context // 2))
+        elif slots > 1:
+            slots //= 2
+        else:
+            context = max(min(context, SHORTEST_CONTEXT), _whole_steps(context // 2))
+    return slots, context
 
 
 def _whole_steps(tokens: int) -> int:

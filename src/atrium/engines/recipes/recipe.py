@@ -19,6 +19,8 @@ class Plan:
     """Tokens per slot."""
     memory: int
     """Bytes of resident memory, estimated."""
+    certain: int
+    """Bytes of these that it takes whatever was measured once: weights and caches, which use fills in time."""
     fingerprint: str
     """Names everything that the text depends on: weights, engine, settings."""
     command: tuple[str, ...]
@@ -29,8 +31,11 @@ class Plan:
 
 
 class Recipe(Protocol):
-    def plan(self, card: ModelCard, budget: int) -> Plan:
+    def plan(self, card: ModelCard, budget: int, *, shrinks: int = 0) -> Plan:
         """How to run the model on a machine that has `budget` bytes for all models.
+
+        Each of `shrinks` makes it about half as large, by its context or its slots, until it cannot be smaller: then
+        the plan is the one before.
 
         Raises EngineMissing where the engine is not installed, InvalidValue for a card that it cannot run.
         """

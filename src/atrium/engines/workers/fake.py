@@ -13,7 +13,7 @@ import struct
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from atrium.core.requests import JsonValue
@@ -45,6 +45,8 @@ class Fake:
     in_flight: int = 0
     peak: int = 0
     served: int = 0
+    taken: list[bytes] = field(default_factory=list[bytes])
+    """Memory that it was told to take."""
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection is one request; a client that leaves ends its answer."""
@@ -148,6 +150,12 @@ class Fake:
         finally:
             self.in_flight -= 1
             self.served += 1
+            self.take(self.told.grows)
+
+    def take(self, size: int) -> None:
+        """Bytes that are not zero, or the kernel would only promise them."""
+        if size:
+            self.taken.append(b"a" * size)
 
     async def generate(self, asked: Json, wish: Wish, slot: int, writer: asyncio.StreamWriter) -> None:
         await self.misbehave(0, writer)
@@ -210,6 +218,7 @@ async def serve(socket: str, told: FakeAddress, slots: int) -> None:
     for slot in range(slots):
         free.put_nowait(slot)
     fake = Fake(told, free)
+    fake.take(told.takes * slots)
     server = await asyncio.start_unix_server(fake.connected, socket, limit=MOST_HEAD)
     await asyncio.sleep(told.load)
     if any(fault.kind is FaultKind.CRASH_ON_LOAD for fault in told.faults):

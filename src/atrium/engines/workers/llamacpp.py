@@ -80,6 +80,8 @@ def parameters(told: Options) -> CommonParams:
     wanted.cpuparams_batch.n_threads = threads
     wanted.ui = False
     wanted.fit_params = False
+    # One empty run after the load, so that the first caller does not pay for it.
+    wanted.warmup = True
     wanted.cache_ram_mib = told.prompt_cache
     wanted.sse_ping_interval = PING
     if told.projector:

@@ -7,13 +7,16 @@ have been inherited by somebody else.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+EXPENDABLE = 500
 ORPHANED = 64
 """Exit code of a child whose parent went away."""
 
@@ -36,6 +39,9 @@ def ask_for_signal(parent: int) -> None:
     """The kernel's way alone, for a worker that notices the end of its input by itself."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        # Should the kernel ever have to end somebody for memory, then a runner, which is started again.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(f"{EXPENDABLE}\n", encoding="ascii")
     if os.getppid() != parent:
         # It died before we asked for the signal, which will never come.
         os._exit(ORPHANED)

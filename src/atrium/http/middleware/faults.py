@@ -49,6 +49,7 @@ class Faults:
             if started:
                 exchange.broken = error.message
                 raise BrokenAnswer(error.message) from None
+            exchange.refused = error
             await answer(error, exchange, receive, send)
 
     def _report(self, request_id: str, fault: BaseException) -> None:

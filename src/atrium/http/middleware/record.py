@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atrium.core.usage import UsageRecord
 from atrium.decisions.doors import door_of
 from atrium.http.edge import Exchange, closing_fields, local_headers, stamp_headers, surface_of, take_request_id
+from atrium.http.local_record import LocalRecord, is_kept, local_record_of, losses_of
 from atrium.http.metering import GATEWAY, Ran, record_of
 from atrium.http.scope import header, is_control, lane_of, peer_of, set_exchange
 from atrium.telemetry.metrics import Metrics
@@ -17,22 +19,26 @@ from atrium.telemetry.metrics import Metrics
 LOSSY = b"x-atrium-allow-lossy"
 
 
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Where ended requests are noted."""
+
+    elsewhere: Callable[[Exchange, float], None]
+    """Told of every request that an endpoint was asked for, with the seconds that it took."""
+    here: Callable[[str, LocalRecord], None]
+    """Told of every other that a model answered or should have, by its id."""
+    use: Callable[[UsageRecord], None]
+    """Told of what was used."""
+
+
 class Record:
     def __init__(
-        self,
-        app: ASGIApp,
-        tell: Callable[[str, Mapping[str, object]], None],
-        metrics: Metrics,
-        note: Callable[[Exchange, float], None],
-        use: Callable[[UsageRecord], None],
+        self, app: ASGIApp, tell: Callable[[str, Mapping[str, object]], None], metrics: Metrics, books: Books
     ) -> None:
-        """`note` is told of every request that an endpoint was asked for, with the seconds that it took; `use` of what
-        was used."""
         self.app = app
         self._tell = tell
         self._metrics = metrics
-        self._note = note
-        self._use = use
+        self._books = books
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,6 +56,7 @@ class Record:
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
+                exchange.told = losses_of(message["headers"])
                 message["headers"] = [
                     *message["headers"],
                     *local_headers(exchange),
@@ -69,9 +76,12 @@ class Record:
             self._metrics.ended(surface_of(exchange.path), exchange.status, now - exchange.started)
             if exchange.model:
                 self._metrics.spent(exchange.model, exchange.usage, exchange.timing)
+            closing = closing_fields(exchange, now)
             if exchange.trail.candidates:
-                self._note(exchange, now - exchange.started)
-            self._tell("request.ended", closing_fields(exchange, now))
+                self._books.elsewhere(exchange, now - exchange.started)
+            elif is_kept(exchange):
+                self._books.here(exchange.request_id, local_record_of(exchange, closing, time.time()))
+            self._tell("request.ended", closing)
 
     def _note_use(self, exchange: Exchange, now: float) -> None:
         """Nothing of what no door of inference answered, or nobody known asked."""
@@ -80,4 +90,4 @@ class Record:
             return
         ran = Ran(model=exchange.model, usage=exchange.usage)
         ended = (exchange.method, exchange.status)
-        self._use(record_of(exchange.caller, door, ended, now - exchange.started, ran))
+        self._books.use(record_of(exchange.caller, door, ended, now - exchange.started, ran))

@@ -156,7 +156,7 @@ class Surface:
             message = f"the input length exceeds the context length: {long.message}"
             raise ContextTooLong(message, hint=long.hint, param=long.param) from None
         exchange.model = exchange.model or exchange.trail.model
-        exchange.usage = vectors.usage
+        exchange.usage, exchange.timing = vectors.usage, vectors.timing
         return vectors
 
     async def _body(self, request: Request) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request, Response
 
-from atrium.core.answers import Event, Events, EventStream, Spent
+from atrium.core.answers import Begun, Event, Events, EventStream, Spent
 from atrium.core.errors import InvalidValue
 from atrium.core.models import Ability
 from atrium.core.people import ANONYMOUS, Caller
@@ -129,7 +129,7 @@ class Surface:
         exchange.model = self._card_name(call.embed.model, Ability.EMBEDDING)
         vectors = await while_connected(request.receive, self.services.embed(call.embed, caller, exchange.trail))
         exchange.model = exchange.model or exchange.trail.model
-        exchange.usage = vectors.usage
+        exchange.usage, exchange.timing = vectors.usage, vectors.timing
         body = embeddings_body(vectors, as_base64=call.base64)
         return Response(body, media_type=JSON, headers=dropped_header((*call.embed.dropped, *exchange.trail.dropped)))
 
@@ -157,9 +157,10 @@ class Watched:
 
     async def __anext__(self) -> Event:
         event = await anext(self._events)
+        if isinstance(event, Begun | Spent):
+            self._exchange.timing = event.timing
         if isinstance(event, Spent):
             self._exchange.usage = event.usage
-            self._exchange.timing = event.timing
         return event
 
     async def aclose(self) -> None:

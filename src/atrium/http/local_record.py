@@ -1,0 +1,88 @@
+"""What is kept of a request that Atrium's own engines answered, made into words only when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from atrium.core.answers import Timing, Usage
+from atrium.core.errors import AtriumError
+from atrium.http.edge import Exchange, Headers, surface_of
+
+LOSSES = (b"x-atrium-dropped", b"x-atrium-truncated")
+SILENT = frozenset({"admin", "internal", "other"})
+"""Surfaces whose refusals nobody asks to have explained."""
+SHARED = ("id", "method", "path", "caller", "key", "status", "seconds", "bytes")
+
+
+def losses_of(headers: Headers) -> dict[str, str]:
+    """What an answer's head tells of what was dropped or cut."""
+    return {name.decode().removeprefix("x-atrium-"): value.decode() for name, value in headers if name in LOSSES}
+
+
+def is_kept(exchange: Exchange) -> bool:
+    """Answers of models, and what was refused in their place."""
+    return bool(exchange.model) or (exchange.refused is not None and surface_of(exchange.path) not in SILENT)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRecord:
+    closing: Mapping[str, object]
+    """The fields of its closing event."""
+    address: str
+    at: float
+    """Unix seconds of its end."""
+    model: str
+    usage: Usage
+    timing: Timing
+    losses: Mapping[str, str]
+    refused: AtriumError | None
+
+    def told(self) -> Mapping[str, object]:
+        """Who called, how long it waited for what, who had to leave for it, the slot, the speed, the losses."""
+        record: dict[str, object] = {name: self.closing[name] for name in SHARED}
+        record |= {"at": self.at, "address": self.address, "broken": self.closing.get("broken", "")}
+        record["error"] = self.refused.sentence if self.refused else ""
+        if not self.model:
+            return record
+        usage, timing = self.usage, self.timing
+        how = (
+            self.refused.code if self.refused else self.closing.get("broken") or f"it answered {self.closing['status']}"
+        )
+        return record | {
+            "model": self.model,
+            "ran": self.model,
+            "routing": ["local"],
+            "tries": [("local", how, self.closing["seconds"])],
+            "waited": timing.queued,
+            "loaded": timing.loaded,
+            "evicted": list(timing.evicted),
+            "slot": timing.slot,
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "prompt_seconds": timing.prompt,
+            "generation_seconds": timing.generation,
+            "prompt_tokens_per_second": per_second(usage.prompt_tokens - usage.cached_tokens, timing.prompt),
+            "tokens_per_second": per_second(usage.completion_tokens, timing.generation),
+            "dropped": self.losses.get("dropped", ""),
+            "truncated": self.losses.get("truncated", ""),
+        }
+
+
+def per_second(count: int, seconds: float) -> float | None:
+    """None where nothing was measured."""
+    return round(count / seconds, 2) if seconds > 0 else None
+
+
+def local_record_of(exchange: Exchange, closing: Mapping[str, object], at: float) -> LocalRecord:
+    return LocalRecord(
+        closing,
+        exchange.address,
+        at,
+        exchange.model,
+        exchange.usage,
+        exchange.timing,
+        exchange.told,
+        exchange.refused,
+    )
