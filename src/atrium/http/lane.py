@@ -13,7 +13,7 @@ import msgspec
 
 from atrium.core.answers import NO_USAGE, Usage
 from atrium.core.endpoints import Health
-from atrium.core.errors import ModelNotFound
+from atrium.core.errors import ModelLoading, ModelNotFound
 from atrium.core.kinds import ANY_OPENAI, EVERY
 from atrium.core.models import Ability
 from atrium.core.usage import UsageRecord
@@ -201,7 +201,7 @@ class Lane:
         """Whether the built-in engine has the model, or one of those that an alias means."""
         try:
             self.gateway.models.one(model)
-        except Exception:  # noqa: BLE001 - whatever it says, it is not there now
+        except (ModelNotFound, ModelLoading):
             return False
         return True
 
