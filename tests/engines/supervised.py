@@ -40,9 +40,13 @@ class Told:
 
     events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list[tuple[str, Mapping[str, object]]])
     came: asyncio.Event = field(default_factory=asyncio.Event)
+    also: dict[str, Callable[[], None]] = field(default_factory=dict[str, Callable[[], None]])
+    """What to do besides, in the very moment when an event of that name is told."""
 
     def __call__(self, name: str, fields: Mapping[str, object]) -> None:
         self.events.append((name, fields))
+        if name in self.also:
+            self.also[name]()
         self.came.set()
 
     def count(self, name: str) -> int:
