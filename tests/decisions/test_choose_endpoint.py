@@ -11,7 +11,7 @@ from atrium.core.errors import AtriumError, ModelNotFound, ModelUnavailable, NoE
 from atrium.core.kinds import KINDS
 from atrium.core.requests import Dialect
 from atrium.decisions.break_circuit import CLOSED, Circuit, Outcome, State, ended, lets_through, outcome_of, sent
-from atrium.decisions.choose_endpoint import Standings, Wanted, choose_endpoint, nobody
+from atrium.decisions.choose_endpoint import Balancing, Standings, Wanted, choose_endpoint, nobody
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,16 @@ class Standing:
     circuit: Circuit = CLOSED
     in_flight: int = 0
     models: frozenset[str] = field(default_factory=lambda: frozenset({"m"}))
+    warm: bool = False
 
     def speaks(self, dialect: Dialect) -> bool:
         return dialect is Dialect.OPENAI or self.spec.kind.speaks_ollama
 
     def has(self, model: str) -> bool:
         return model in self.models
+
+    def holds(self, model: str) -> bool:
+        return self.warm and model in self.models
 
 
 def standing(name: str, kind: str = "openai", *, priority: int = 100, weight: int = 1) -> Standing:
@@ -63,9 +67,33 @@ def names(standings: tuple[Standing, ...]) -> str:
     ],
 )
 def test_candidates_are_ranked(standings: tuple[Standing, ...], balancer: str, turn: int, ranked: str) -> None:
-    choice = choose_endpoint(MODEL, standings, balancer, turn, 1.0)
+    choice = choose_endpoint(MODEL, standings, Balancing(balancer), turn, 1.0)
     assert names(choice.ranked) == ranked
     assert len(choice.ranked) + len(choice.passed) == len(standings)
+
+
+WARM = replace(C, warm=True)
+
+
+@pytest.mark.parametrize(
+    ("standings", "balancer", "turn", "ranked"),
+    [
+        ((A, B, WARM), "priority", 0, "cab"),
+        ((A, B, WARM), "priority", 1, "cba"),
+        ((A, replace(B, warm=True), WARM), "priority", 1, "cba"),
+        ((A, replace(standing("c", priority=1), warm=True)), "priority", 0, "ac"),
+        ((A, replace(WARM, health=Health.BUSY)), "priority", 0, "ac"),
+        ((A, B, WARM), "round-robin", 0, "cab"),
+        ((A, B, replace(WARM, in_flight=3)), "least-connections", 0, "cab"),
+        ((replace(A, in_flight=1), B, WARM), "least-connections", 0, "cba"),
+    ],
+)
+def test_among_equals_who_has_the_model_in_memory_comes_first(
+    standings: tuple[Standing, ...], balancer: str, turn: int, ranked: str
+) -> None:
+    choice = choose_endpoint(MODEL, standings, Balancing(balancer, warm_first=True), turn, 1.0)
+    assert names(choice.ranked) == ranked
+    assert choose_endpoint(Wanted("openai"), (A, WARM), Balancing(balancer, warm_first=True), 0, 1.0).ranked[0] is A
 
 
 @pytest.mark.parametrize(
@@ -79,7 +107,7 @@ def test_candidates_are_ranked(standings: tuple[Standing, ...], balancer: str, t
 )
 def test_a_prefix_is_a_border(prefix: str, kinds: set[str]) -> None:
     all_kinds = [standing(kind, kind) for kind in ("openai", "vllm", "ollama", "lmstudio")]
-    choice = choose_endpoint(Wanted(prefix), all_kinds, "priority", 0, 0.0)
+    choice = choose_endpoint(Wanted(prefix), all_kinds, Balancing(), 0, 0.0)
     assert {one.spec.name for one in choice.ranked} == kinds
     assert all("is of type" in reason for _, reason in choice.passed)
 

@@ -39,6 +39,15 @@ def test_the_least_busy_is_asked(tmp_path: Path) -> None:
         assert Counter(one.result().header("x-olla-endpoint") for one in asking) == {"one": 3, "two": 3, "three": 3}
 
 
+def test_who_has_the_model_in_memory_is_asked_first_where_that_is_wanted(tmp_path: Path) -> None:
+    # The fake has the first of its models in memory.
+    fakes = [Fake("one", "ollama", ("m1", "m2")), Fake("two", "ollama", ("m2", "m1"))]
+    with gateway(tmp_path, fakes, more={**OPEN, "warm_first": True}) as server:
+        asked = [(model, post(CHAT, HELLO.replace(b"m1", model))) for model in (b"m1", b"m2") for _ in range(3)]
+        seen = Counter((model, exchange(server.url, data).header("x-olla-endpoint")) for model, data in asked)
+        assert seen == {(b"m1", "one"): 3, (b"m2", "two"): 3}
+
+
 def test_a_conversation_stays_where_it_was(tmp_path: Path) -> None:
     fakes = three()
     with gateway(tmp_path, fakes, more={**OPEN, "sticky_sessions": {"enabled": True}}) as server:

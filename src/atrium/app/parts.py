@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import psutil
 
 from atrium.core.models import Ability
+from atrium.decisions.choose_endpoint import Balancing
 from atrium.engines.bounds import Folders, bounds_of
 from atrium.engines.parsing import DocumentParser, ParseBounds
 from atrium.engines.placement.local import LocalPlacement, child_environment
@@ -144,7 +145,8 @@ def build_directory(settings: Settings) -> Directory:
     proxy = settings.proxy
     bounds = PoolBounds(proxy.connect_timeout, proxy.keep_alive, proxy.connections, proxy.max_response_header)
     optimistic = settings.routing == "optimistic"
-    directory = Directory(bounds, settings.model_aliases, settings.balancer, optimistic)
+    balancing = Balancing(settings.balancer, settings.warm_first)
+    directory = Directory(bounds, settings.model_aliases, balancing, optimistic)
     for spec in read_endpoints(settings.endpoints):
         directory.add(spec)
     return directory

@@ -21,6 +21,8 @@ class Kind:
     """Paths of the model list with its format (`openai`, `ollama`, `lmstudio`); the next is tried after a 404."""
     speaks_openai: bool = True
     speaks_ollama: bool = False
+    on_demand: bool = False
+    """It lists models that it loads only when they are asked for."""
 
 
 OPENAI_LIST = (("/v1/models", "openai"),)
@@ -32,8 +34,8 @@ def plain(name: str, health: str = "/health", *prefixes: str) -> Kind:
 
 
 ALL = (
-    Kind("ollama", ("ollama",), "/", (("/api/tags", "ollama"),), speaks_ollama=True),
-    Kind("lmstudio", ("lmstudio", "lm-studio", "lm_studio"), "/v1/models", LMSTUDIO_LISTS),
+    Kind("ollama", ("ollama",), "/", (("/api/tags", "ollama"),), speaks_ollama=True, on_demand=True),
+    Kind("lmstudio", ("lmstudio", "lm-studio", "lm_studio"), "/v1/models", LMSTUDIO_LISTS, on_demand=True),
     plain("vllm"),
     plain("openai", "/v1/models", "openai", "openai-compatible"),
     plain("llamacpp"),

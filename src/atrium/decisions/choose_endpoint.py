@@ -1,6 +1,6 @@
 """Which endpoint answers: a ranked list of candidates, and for every other endpoint the reason. Total: it never fails.
 
-Source: contract `olla.md`, sections 3.1, 5 and 8.
+Source: contract `olla.md`, sections 3.1, 5, 8 and 13.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ class Standing(Protocol):
         """Whether its list has this folded name."""
         ...
 
+    def holds(self, model: str) -> bool:
+        """Whether it has this folded name in memory, as far as it tells."""
+        ...
+
 
 S = TypeVar("S", bound=Standing)
 
@@ -51,6 +55,14 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
     """What the endpoint must speak; None: anything."""
 
 
+class Balancing(msgspec.Struct, frozen=True, gc=False):
+    """How one of several candidates is chosen."""
+
+    balancer: str = "priority"
+    warm_first: bool = False
+    """Among equals, those that have the model in memory come first."""
+
+
 class Choice(msgspec.Struct, Generic[S], frozen=True, gc=False):
     ranked: tuple[S, ...]
     passed: tuple[tuple[str, str], ...]
@@ -63,7 +75,7 @@ def qualifies(kind: Kind, prefix: str) -> bool:
 
 
 def choose_endpoint(
-    wanted: Wanted, standings: Sequence[S], balancer: str, turn: int, now: float, *, anyone: bool = False
+    wanted: Wanted, standings: Sequence[S], balancing: Balancing, turn: int, now: float, *, anyone: bool = False
 ) -> Choice[S]:
     """`turn` counts the requests of this prefix and model; `anyone` overlooks who lists the model."""
     fit: list[S] = []
@@ -77,11 +89,12 @@ def choose_endpoint(
             fit.append(one)
         else:
             rested.append(one)
+    warm = wanted.models if balancing.warm_first else ()
     if fit:
         passed += [(one.spec.name, "its circuit is open") for one in rested]
-        return Choice(tuple(ranked(fit, balancer, turn)), tuple(passed))
+        return Choice(tuple(ranked(fit, balancing.balancer, turn, warm)), tuple(passed))
     # With nobody else left its true error serves the caller better than an invented one.
-    return Choice(tuple(ranked(rested, balancer, turn)), tuple(passed))
+    return Choice(tuple(ranked(rested, balancing.balancer, turn, warm)), tuple(passed))
 
 
 def unfit(one: Standing, wanted: Wanted, *, anyone: bool) -> str:
@@ -98,22 +111,24 @@ def unfit(one: Standing, wanted: Wanted, *, anyone: bool) -> str:
     return ""
 
 
-def ranked(fit: Sequence[S], balancer: str, turn: int) -> list[S]:
+def ranked(fit: Sequence[S], balancer: str, turn: int, warm: Sequence[str]) -> list[S]:
+    """`warm`: folded names, of which those who have one in memory come before their equals; none: all are alike."""
     if len(fit) <= 1:
         return list(fit)
-    turned = by_turn(fit, turn)
-    if balancer == "round-robin":
-        return turned
-    if balancer == "least-connections":
-        return sorted(turned, key=lambda one: one.in_flight)
-    groups = sorted({(one.spec.priority, one.health is Health.HEALTHY) for one in fit}, reverse=True)
-    if len(groups) == 1:
-        return turned
+    ranks = [rank(one, balancer, warm) for one in fit]
     ordered: list[S] = []
-    for priority, healthy in groups:
-        own = [one for one in fit if (one.spec.priority, one.health is Health.HEALTHY) == (priority, healthy)]
-        ordered += by_turn(own, turn)
+    for own in sorted(set(ranks), reverse=True):
+        equals = by_turn([one for one, its in zip(fit, ranks, strict=True) if its == own], turn)
+        ordered += sorted(equals, key=lambda one: one.in_flight) if balancer == "least-connections" else equals
     return ordered
+
+
+def rank(one: Standing, balancer: str, warm: Sequence[str]) -> tuple[int, bool, bool]:
+    """Who has the same one is an equal, and takes turns with the others."""
+    holds = any(one.holds(model) for model in warm)
+    if balancer == "priority":
+        return one.spec.priority, one.health is Health.HEALTHY, holds
+    return 0, True, holds
 
 
 def by_turn(fit: Sequence[S], turn: int) -> list[S]:

@@ -165,7 +165,7 @@ class Lane:
         directory = self.directory
         turn = directory.turn(wanted.prefix, wanted.models[0] if wanted.models else "")
         now = time.monotonic()
-        return choose_endpoint(wanted, directory.endpoints, directory.balancer, turn, now, anyone=anyone)
+        return choose_endpoint(wanted, directory.endpoints, directory.balancing, turn, now, anyone=anyone)
 
     def may_fall_back(self, wanted: Wanted) -> bool:
         """Whether a model that nobody listed may be asked of anybody."""

@@ -14,7 +14,7 @@ from atrium.core.endpoints import ROUTABLE, EndpointSpec, Health, Offered
 from atrium.core.errors import Conflict, NotFound
 from atrium.core.requests import Dialect
 from atrium.decisions.break_circuit import CLOSED, Circuit, Outcome, ended, sent
-from atrium.decisions.choose_endpoint import qualifies
+from atrium.decisions.choose_endpoint import Balancing, qualifies
 from atrium.relay.pool import Pool, PoolBounds
 from atrium.relay.tally import Tallies, Tally, Translations
 
@@ -73,6 +73,8 @@ class Endpoint:
         """For Ollama: its version's numbers."""
         self.offered: Mapping[str, Offered] = {}
         """Models by the name as listed."""
+        self.warm: frozenset[str] | None = frozenset() if spec.kind.on_demand else None
+        """Folded names of the models in its memory, where they are looked up; None: all that it lists."""
         self.waiting: deque[Callable[[], None]] = deque()
         """Requests that wait for `max_concurrent`; each is called once when its turn comes."""
         self._folded: dict[str, str] = {}
@@ -116,6 +118,9 @@ class Endpoint:
 
     def has(self, model: str) -> bool:
         return model in self._folded
+
+    def holds(self, model: str) -> bool:
+        return self.has(model) if self.warm is None else model in self.warm
 
     def name_of(self, model: str) -> str:
         """As the endpoint spells it."""
@@ -166,6 +171,7 @@ class Endpoint:
         """The same server under other rules."""
         self.health, self.circuit, self.checked = old.health, old.circuit, old.checked
         self.list_models(tuple(old.offered.values()), old.checked.listed_at)
+        self.warm = old.warm
         # Others may be wanted of it now.
         self.checked.stale = True
 
@@ -207,7 +213,7 @@ def in_order(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
 class Directory:
     bounds: PoolBounds
     aliases: Mapping[str, tuple[str, ...]]
-    balancer: str
+    balancing: Balancing
     optimistic: bool = False
     endpoints: tuple[Endpoint, ...] = ()
     """By priority, high first, then by name."""
@@ -215,6 +221,10 @@ class Directory:
     edition: Edition = field(default_factory=Edition)
     translations: Translations = field(default_factory=Translations)
     _turns: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict[tuple[str, str], int])
+
+    @property
+    def balancer(self) -> str:
+        return self.balancing.balancer
 
     def add(self, spec: EndpointSpec) -> Endpoint:
         """Raises Conflict when the name is taken."""
@@ -227,7 +237,7 @@ class Directory:
 
     def renewed(self, old: Endpoint, spec: EndpointSpec) -> Endpoint:
         """What `old` shall be from now on, not yet in its place. The same server keeps its health and models."""
-        others = Directory(self.bounds, self.aliases, self.balancer)
+        others = Directory(self.bounds, self.aliases, self.balancing)
         others.endpoints = tuple(one for one in self.endpoints if one is not old)
         new = Endpoint(spec, Pool(spec, self.bounds), others.identity(spec), self.edition)
         new.tally = old.tally

@@ -11,7 +11,7 @@ from atrium.core.errors import AtriumError, BadResponse
 from atrium.dialects.listings.read import read_models
 from atrium.dialects.ollama.inward import version_of
 from atrium.relay.ask import ask
-from atrium.relay.directory import REMEMBERED, Endpoint
+from atrium.relay.directory import REMEMBERED, Endpoint, foldings
 
 LIST_TIMEOUT = 10.0
 MISSING = frozenset({404, 405})
@@ -52,6 +52,26 @@ async def look_closer(endpoint: Endpoint) -> None:
     endpoint.v1 = probed.head.status not in MISSING
     told = await ask(endpoint, "/api/version", timeout)
     endpoint.version = version_of(told.body) if told.head.status == 200 else ()
+
+
+async def look_what_is_warm(endpoint: Endpoint) -> None:
+    """Which models an endpoint that loads them on demand has in memory; one that does not tell has none."""
+    kind = endpoint.spec.kind
+    if not kind.on_demand:
+        return
+    try:
+        running = await loaded(endpoint)
+    except AtriumError:
+        running = ()
+    endpoint.warm = frozenset(name for one in running for name in foldings(one.name, tagged=kind.speaks_ollama))
+
+
+async def loaded(endpoint: Endpoint) -> tuple[Offered, ...]:
+    """Raises NotSent, Disconnected, BadResponse, UpstreamTimeout."""
+    if not endpoint.spec.kind.speaks_ollama:
+        return tuple(one for one in await listed(endpoint) if one.loaded)
+    reply = await ask(endpoint, "/api/ps", endpoint.spec.check_timeout)
+    return read_models("ollama", reply.body) if reply.head.status == 200 else ()
 
 
 async def refresh(endpoints: Iterable[Endpoint], timeout: float) -> None:

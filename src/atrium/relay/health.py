@@ -1,4 +1,4 @@
-"""Checking endpoints, each at its own interval. Source: contract `olla.md`, section 7."""
+"""Checking endpoints, each at its own interval. Source: contract `olla.md`, sections 7 and 13."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atrium.core.endpoints import ROUTABLE, EndpointSpec, Health
 from atrium.core.errors import AtriumError
 from atrium.relay.ask import ask
 from atrium.relay.directory import Directory, Endpoint
-from atrium.relay.discover import MISSING, discover, forget_old
+from atrium.relay.discover import MISSING, discover, forget_old, look_what_is_warm
 
 SLOW = 10.0
 """Seconds after which a good answer means busy."""
@@ -80,6 +80,8 @@ class Checker:
         # The list is read before requests that name a model may come.
         if recovered or (good and (checked.stale or time.time() - checked.listed_at >= self._discovery)):
             await discover(endpoint)
+        if good and self._directory.balancing.warm_first:
+            await look_what_is_warm(endpoint)
         endpoint.health = health
         # The interval counts from one check's beginning to the next one's.
         checked.next_at = checked.at - checked.took + (wait or next_wait(endpoint.spec, health, checked.failures))
@@ -101,6 +103,8 @@ class Checker:
     async def _trust(self, endpoint: Endpoint) -> None:
         """An endpoint that is not to be checked is only asked for its models."""
         found = await discover(endpoint)
+        if self._directory.balancing.warm_first:
+            await look_what_is_warm(endpoint)
         endpoint.checked.next_at = time.time() + (self._discovery if found else LONGEST_WAIT)
 
     async def _probe(self, endpoint: Endpoint) -> tuple[Health, float]:

@@ -167,7 +167,7 @@ class RemoteModels:
         """Raises ModelNotFound, ModelUnavailable."""
         directory = self.directory
         turn = directory.turn(wanted.prefix, wanted.models[0])
-        choice = choose_endpoint(wanted, directory.endpoints, directory.balancer, turn, time.monotonic())
+        choice = choose_endpoint(wanted, directory.endpoints, directory.balancing, turn, time.monotonic())
         trail.candidates = tuple(one.spec.name for one in choice.ranked)
         trail.passed = choice.passed
         if choice.ranked:

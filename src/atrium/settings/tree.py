@@ -148,6 +148,7 @@ class Settings:
     )
     endpoints: Annotated[tuple[EndpointSettings, ...], Doc("servers that requests are relayed to")] = ()
     balancer: Annotated[Balancer, Doc("how one of several endpoints is chosen")] = "priority"
+    warm_first: Annotated[bool, Doc("among equals, prefer an endpoint that has the model in memory")] = False
     routing: Annotated[Literal["strict", "optimistic"], Doc("`optimistic` sends a model nobody listed to anybody")] = (
         "strict"
     )
