@@ -39,9 +39,9 @@ from atrium.core.requests import (
 from atrium.dialects.llamacpp.grammar import Frame, Thoughts, chat_grammar, constraint_grammar, lasting_grammar
 from atrium.dialects.llamacpp.prompt import chat_pieces
 from atrium.dialects.llamacpp.reply import Reading, ReplyReader
-from atrium.dialects.llamacpp.stops import StopFinder
 from atrium.dialects.llamacpp.stream import ChunkReader
 from atrium.dialects.llamacpp.template import ChatTemplate
+from atrium.dialects.stops import StopFinder
 
 FRAME = Frame(10_000)
 SMALL = Frame(1000)

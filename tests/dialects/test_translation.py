@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -55,6 +56,7 @@ from atrium.dialects.openai.answer import Collected, chat_body
 from atrium.dialects.openai.request import parse_chat as parse_openai
 from atrium.dialects.openai.stream import ChatStream, Stamp
 from atrium.dialects.reading import AnswerReader, Reading
+from atrium.dialects.thoughts import ThoughtfulReader
 
 BOUNDS = RequestBounds()
 PIXEL = Media("image", "data:image/png;base64,iVBORw0KGgo=", "messages[0]")
@@ -211,6 +213,33 @@ def test_a_whole_answer_means_the_same(name: str) -> None:
     openai_body = chat_body(Stamp("id", 0, "m", "fp"), collected, scored=True)
     assert told(read(openai_in.ChatReader(reading(), stream=False), [openai_body[:9], openai_body[9:]])) == told(events)
     assert told(read(ollama_in.ChatReader(reading()), [whole.body])) == told(events)
+
+
+@given(TEXT, TEXT, st.lists(st.integers(0, 60), max_size=4))
+def test_thoughts_are_split_from_the_answer_wherever_it_is_cut(thought: str, answer: str, cuts: list[int]) -> None:
+    thought, answer = thought.replace("<", ""), "a" + answer
+    text = f"<think>{thought}</think>\n\n{answer}"
+    edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    pieces = [TextPiece(0, text[start:end]) for start, end in itertools.pairwise(edges)]
+    data = as_openai((Begun(0), *pieces, Ended(0, Finish.STOP), SPENT))
+    events = read(ThoughtfulReader(openai_in.ChatReader(reading(), stream=True), 0), [data])
+    said, thoughts, *_ = told(events)  # type: ignore[misc]
+    assert (said, thoughts) == (answer, thought)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_without_thoughts_in_it_is_left_as_it_is(name: str) -> None:
+    events = ANSWERS[name]
+    reader = ThoughtfulReader(openai_in.ChatReader(reading(), stream=True), 0)
+    assert told(read(reader, [bytes([byte]) for byte in as_openai(events)])) == told(events)
+
+
+@pytest.mark.parametrize("text", ["<thin>", "<", " <think", "a <think>b</think>"])
+def test_what_only_looks_like_a_thought_stays_in_the_answer(text: str) -> None:
+    pieces = [TextPiece(0, one, (SCORE,)) for one in text]
+    events = (Begun(0), *pieces, Ended(0, Finish.STOP), SPENT)
+    reader = ThoughtfulReader(ollama_in.ChatReader(reading()), 0)
+    assert told(read(reader, [as_ollama(events)])) == told(events)
 
 
 @pytest.mark.parametrize("name", ANSWERS)

@@ -88,6 +88,29 @@ def test_shape_thoughts_and_images_find_their_words(sdk: Any, lab: Fake) -> None
     assert lab.last()["body"]["chat_template_kwargs"] == {"enable_thinking": False}
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("think", "thoughts"), [(None, "let me think"), (True, "let me think"), (False, "")])
+def test_thoughts_in_the_answer_are_split_from_it(sdk: Any, stream: bool, think: bool | None, thoughts: str) -> None:
+    # The fake thinks a second time, in a field of its own, where it is asked to.
+    twice = 2 if think else 1
+    answer = sdk.chat("qwen", said("[fake aloud]"), think=think, stream=stream)
+    parts = list(answer) if stream else [answer]
+    assert "".join(part.message.content for part in parts) == WORDS
+    assert "".join(part.message.thinking or "" for part in parts) == thoughts * twice
+    told = sdk.generate("qwen", "[fake aloud]", think=think)
+    assert (told.response, told.thinking or "") == (WORDS, thoughts * twice)
+
+
+@pytest.mark.parametrize(("model", "name"), [("qwen", "lab"), ("gpt", "cloud")])
+def test_not_to_think_is_said_where_that_has_a_name_and_refused_nowhere(
+    sdk: Any, model: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    assert sdk.chat(model, said(), think=False).message.thinking is None
+    told = request.getfixturevalue(name).last()["body"]
+    assert told.get("chat_template_kwargs") == ({"enable_thinking": False} if model == "qwen" else None)
+    assert "reasoning_effort" not in told
+
+
 def test_a_generation_is_a_chat_there(sdk: Any, lab: Fake) -> None:
     answer = sdk.generate("qwen", "hello", system="be kind", keep_alive="5m")
     assert answer.response == WORDS

@@ -247,6 +247,34 @@ def test_who_hangs_up_frees_the_endpoint(both: RunningServer, den: Fake, key: st
     assert {one["name"]: one for one in endpoints}["den"]["active_connections"] == 0
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_thoughts_in_the_answer_are_split_from_it(client: openai.OpenAI, stream: bool) -> None:
+    answer = ask(client, "[fake aloud]", stream=stream)
+    said = [chunk.choices[0].delta for chunk in answer if chunk.choices] if stream else [answer.choices[0].message]
+    assert "".join(one.content or "" for one in said) == WORDS
+    assert "".join(getattr(one, "reasoning_content", None) or "" for one in said) == "let me think"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:1/a.png", "refused"),
+        ("file:///etc/passwd", "neither an http or https address nor a data URI"),
+        ("http://user@example.com/a.png", "without credentials"),
+    ],
+)
+def test_an_image_that_may_not_be_fetched_is_refused_by_name(
+    client: openai.OpenAI, den: Fake, url: str, said: str
+) -> None:
+    asked = den.counts()["asked"]
+    create = cast("Any", client.chat.completions).create
+    parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": url}}]
+    with pytest.raises(openai.BadRequestError, match=said) as refused:
+        create(model="llama3", messages=[{"role": "user", "content": parts}])
+    assert refused.value.param == "messages[0].content[1]"
+    assert den.counts()["asked"] == asked
+
+
 def test_a_translated_request_is_explained_and_counted(both: RunningServer, key: str) -> None:
     body = json.dumps({"model": "llama3", "messages": HELLO, "verbosity": "low", "user": "u"}).encode()
     with both.client() as plain:

@@ -172,7 +172,8 @@ def build_chat(
 
 
 def build_elsewhere(settings: Settings, directory: Directory) -> Elsewhere:
-    return Elsewhere(RemoteModels(directory, remote_bounds(settings)), settings.limits.answer_timeout)
+    remote = RemoteModels(directory, remote_bounds(settings), build_pictures(settings))
+    return Elsewhere(remote, settings.limits.answer_timeout)
 
 
 @asynccontextmanager

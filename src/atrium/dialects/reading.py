@@ -30,7 +30,8 @@ class Reading:
 class AnswerReader(Protocol):
     """Fed bytes at any border, gives events; `ended` turns true with the last of them."""
 
-    ended: bool
+    @property
+    def ended(self) -> bool: ...
 
     def feed(self, data: bytes) -> list[Event]:
         """Raises UpstreamFailed for the endpoint's own error in mid stream, BadResponse for what cannot be read."""

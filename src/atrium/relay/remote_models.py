@@ -21,6 +21,7 @@ from atrium.core.errors import (
     UpstreamFailed,
 )
 from atrium.core.kinds import EVERY
+from atrium.core.ports import Pictures
 from atrium.core.requests import Chat, Completion, Embed, Prompt, Sampling
 from atrium.core.trails import Trail
 from atrium.decisions.break_circuit import Outcome, outcome_of
@@ -28,6 +29,7 @@ from atrium.decisions.choose_endpoint import Wanted, choose_endpoint
 from atrium.decisions.pass_headers import ResponseHead
 from atrium.decisions.relayed_path import upstream_path
 from atrium.dialects.loss import Loss
+from atrium.relay.album import Album
 from atrium.relay.directory import Directory, Endpoint
 from atrium.relay.inbox import Inbox
 from atrium.relay.leased import Try, turn_of
@@ -70,13 +72,14 @@ def remote_bounds(settings: Settings) -> RemoteBounds:
 class RemoteModels:
     directory: Directory
     bounds: RemoteBounds
+    pictures: Pictures
 
     def serves(self, model: str) -> bool:
         wanted = self._wanted(model)
         return self._lists(wanted)
 
     def chat(self, chat: Chat, trail: Trail) -> RemoteChat:
-        return RemoteChat(self, chat, trail)
+        return RemoteChat(self, chat, trail, Album(chat.messages, self.pictures))
 
     def completion(self, completion: Completion, trail: Trail) -> tuple[RemoteCompletion, ...]:
         return tuple(RemoteCompletion(self, completion, prompt, trail) for prompt in completion.prompts)
@@ -107,7 +110,7 @@ class RemoteModels:
             place = Place(endpoint, spelled(endpoint, wanted.models))
             loss = Loss(f"'{endpoint.spec.name}'", lossy=trail.lossy or self.bounds.lossy)
             try:
-                written = errand.write(place, loss)
+                written = await errand.write(place, loss)
             except BadRequest as refused:
                 # Another endpoint may speak a dialect that has the word.
                 refusal = refusal or refused
@@ -233,12 +236,13 @@ class RemoteChat:
     models: RemoteModels
     chat: Chat
     trail: Trail
+    album: Album
     tokens: int = 0
 
     async def open(self, *, choice: int, max_tokens: int, seed: int | None) -> EventStream:
         """`max_tokens` 0: as the request says."""
         chat = replace(self.chat, sampling=sampled(self.chat.sampling, max_tokens, seed))
-        errand = ChatErrand(chat, choice)
+        errand = ChatErrand(chat, choice, self.album)
         answered = await self.models.ask(errand, self.trail)
         checked = None if chat.stream else chat.constraint
         return RemoteStream(answered, errand.reader(answered.place), checked, self.models.bounds.between)

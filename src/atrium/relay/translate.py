@@ -15,6 +15,8 @@ from atrium.dialects.ollama import outward as ollama_out
 from atrium.dialects.openai import inward as openai_in
 from atrium.dialects.openai import outward as openai_out
 from atrium.dialects.reading import AnswerReader, Reading
+from atrium.dialects.thoughts import ThoughtfulReader
+from atrium.relay.album import Album
 from atrium.relay.directory import Endpoint
 
 MOST_CALLS = 512
@@ -65,7 +67,7 @@ class Errand(Protocol):
     @property
     def stream(self) -> bool: ...
 
-    def write(self, place: Place, loss: Loss) -> Written:
+    async def write(self, place: Place, loss: Loss) -> Written:
         """Raises Unsupported, InvalidValue."""
         ...
 
@@ -74,6 +76,7 @@ class Errand(Protocol):
 class ChatErrand:
     chat: Chat
     choice: int
+    album: Album
 
     @property
     def model(self) -> str:
@@ -87,9 +90,10 @@ class ChatErrand:
     def stream(self) -> bool:
         return self.chat.stream
 
-    def write(self, place: Place, loss: Loss) -> Written:
+    async def write(self, place: Place, loss: Loss) -> Written:
         if place.dialect(self.caller) is Dialect.OLLAMA:
-            return Written("/api/chat", ollama_out.write_chat(self.chat, place.model, place.endpoint.version, loss))
+            chat = replace(self.chat, messages=await self.album.pasted())
+            return Written("/api/chat", ollama_out.write_chat(chat, place.model, place.endpoint.version, loss))
         openai_out.check_window(self.chat.tuning, place.window, loss)
         return Written("/v1/chat/completions", openai_out.write_chat(self.chat, place.model, place.kind, loss))
 
@@ -98,9 +102,10 @@ class ChatErrand:
         # More than one is bounded for the sake of small models here; an endpoint knows its own.
         reading = reading_of(self.choice, chat.constraint, 1 if chat.tool_use.most_calls == 1 else MOST_CALLS)
         if place.dialect(self.caller) is Dialect.OPENAI:
-            return openai_in.ChatReader(reading, stream=chat.stream)
+            return ThoughtfulReader(openai_in.ChatReader(reading, stream=chat.stream), self.choice)
         forced = ollama_out.forced_call(chat)
-        return ollama_in.ChatReader(reading if forced is None else replace(reading, forced={"name": forced.tool}))
+        told = reading if forced is None else replace(reading, forced={"name": forced.tool})
+        return ThoughtfulReader(ollama_in.ChatReader(told), self.choice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ class CompletionErrand:
     def stream(self) -> bool:
         return self.completion.stream
 
-    def write(self, place: Place, loss: Loss) -> Written:
+    async def write(self, place: Place, loss: Loss) -> Written:
         if place.dialect(self.caller) is Dialect.OLLAMA:
             version = place.endpoint.version
             body = ollama_out.write_completion(self.completion, self.prompt, place.model, version, loss)
@@ -149,7 +154,7 @@ class EmbedErrand:
     def caller(self) -> Dialect:
         return self.embed.dialect
 
-    def write(self, place: Place, loss: Loss) -> Written:
+    async def write(self, place: Place, loss: Loss) -> Written:
         if place.dialect(self.caller) is Dialect.OLLAMA:
             return Written("/api/embed", ollama_out.write_embed(self.embed, place.model, loss))
         return Written("/v1/embeddings", openai_out.write_embed(self.embed, place.model, loss))

@@ -9,7 +9,7 @@ from typing import cast
 
 from atrium.core.answers import CallBegun, CallPiece, Event, TextPiece, TokenScore
 from atrium.dialects.llamacpp.marks import CLOSE, OPEN
-from atrium.dialects.llamacpp.stops import StopFinder
+from atrium.dialects.stops import StopFinder
 
 State = Callable[[str, Sequence[TokenScore], list[Event]], None]
 HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=[{])')

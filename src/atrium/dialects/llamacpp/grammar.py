@@ -18,8 +18,9 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 from atrium.core.errors import InvalidSchema
 from atrium.core.models import Vocabulary
 from atrium.core.requests import Chat, Constraint, Gbnf, JsonObject, JsonSchema, JsonValue, Tool, ToolMode
-from atrium.dialects.llamacpp.marks import CLOSE, OPEN, THINK, THOUGHT
+from atrium.dialects.llamacpp.marks import CLOSE, OPEN
 from atrium.dialects.llamacpp.tools import CALL_HEAD, CALL_TAIL, offered
+from atrium.dialects.thoughts import THINK, THOUGHT
 
 HEADER = "%llguidance {}\n"
 FREE_TEXT = f"FREE: /(?s:.+)/ & ~/(?s:.*){OPEN}(?s:.*)/\n"

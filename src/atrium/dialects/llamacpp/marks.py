@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from atrium.dialects.thoughts import THINK, THOUGHT
+
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"
-THINK = "<think>"
-THOUGHT = "</think>"
 MARKS = (OPEN, CLOSE, THINK, THOUGHT)

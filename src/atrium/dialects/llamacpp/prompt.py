@@ -10,9 +10,9 @@ from datetime import datetime
 from atrium.core.models import Vocabulary
 from atrium.core.requests import Chat, JsonValue, Message, Think
 from atrium.dialects.llamacpp.grammar import Thoughts
-from atrium.dialects.llamacpp.marks import THINK
 from atrium.dialects.llamacpp.template import ChatTemplate, Piece, Vault, split_prompt
 from atrium.dialects.llamacpp.tools import offered, tell_tools, template_messages, tool_objects
+from atrium.dialects.thoughts import THINK
 
 OURS = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "strftime_now"})
 """Variables that a request cannot set."""

@@ -20,9 +20,9 @@ from atrium.core.answers import (
 )
 from atrium.core.errors import EngineFailed
 from atrium.dialects.llamacpp.calls import CallReader
-from atrium.dialects.llamacpp.marks import THINK, THOUGHT
-from atrium.dialects.llamacpp.stops import StopFinder
 from atrium.dialects.llamacpp.stream import Chunk, Prob
+from atrium.dialects.stops import StopFinder
+from atrium.dialects.thoughts import ReasoningReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,46 +44,6 @@ class Reading:
     """Token ids of the prompt, where the caller wants all ids at the end."""
     end_of_turn: int | None = None
     """The token that closes an answer."""
-
-
-class ReasoningReader:
-    """Splits a leading `<think>…</think>` from the answer."""
-
-    def __init__(self, *, reasons: bool, thinking: bool) -> None:
-        self._opening = reasons and not thinking
-        self._end = StopFinder((THOUGHT,)) if thinking else None
-        self._held = ""
-
-    @property
-    def thinking(self) -> bool:
-        return self._end is not None
-
-    def feed(self, text: str) -> tuple[str, str]:
-        """(reasoning, answer) of this piece."""
-        if self._opening:
-            self._held += text
-            start = self._held.lstrip()
-            if THINK.startswith(start):
-                return "", ""
-            self._opening = False
-            text, self._held = self._held, ""
-            if not start.startswith(THINK):
-                return "", text
-            self._end = StopFinder((THOUGHT,))
-            text = start[len(THINK) :]
-        if self._end is None:
-            return "", text
-        found = self._end.feed(text)
-        if not found.stopped_by:
-            return found.text, ""
-        answer = self._end.flush().text.removeprefix(THOUGHT)
-        self._end = None
-        return found.text, answer.lstrip("\n")
-
-    def flush(self) -> tuple[str, str]:
-        if self._end is not None:
-            return self._end.flush().text, ""
-        return "", self._held
 
 
 class ReplyReader:

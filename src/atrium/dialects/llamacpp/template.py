@@ -28,7 +28,7 @@ from atrium.dialects.llamacpp.bounded_jinja import (
     check_numbers,
 )
 from atrium.dialects.llamacpp.known_templates import PLAIN
-from atrium.dialects.llamacpp.marks import THOUGHT
+from atrium.dialects.thoughts import THOUGHT
 
 Piece = int | str
 """A token id, or text that is tokenised without special-token parsing; a negative number is a picture."""

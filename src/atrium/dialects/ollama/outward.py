@@ -178,11 +178,11 @@ def may_carry(media: Media, loss: Loss) -> bool:
 
 
 def base64_of(media: Media) -> str:
-    """Raises InvalidValue for an image that is not in the request itself."""
-    head, comma, data = media.url.partition(",")
-    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+    """Raises InvalidValue for an image that is no data URI in base64; one behind an address has been fetched."""
+    head, comma, data = media.url.strip().partition(",")
+    if not comma or not head[:5].lower() == "data:" or not head.lower().endswith(";base64"):
         raise InvalidValue(
-            f"'{media.place}' is not in the request itself",
+            f"'{media.place}' is neither an http or https address nor a data URI in base64",
             hint="Send the image as a data URI in base64",
             param=media.place,
         )

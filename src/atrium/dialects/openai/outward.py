@@ -32,8 +32,8 @@ from atrium.dialects.loss import Loss, named
 Json = dict[str, Any]
 STRICT = frozenset({"openai"})
 """Kinds that refuse a field they do not know."""
-TEMPLATED = frozenset({"vllm", "sglang", "llamacpp"})
-"""Kinds that hand variables to the model's template."""
+UNTEMPLATED = STRICT | {"litellm"}
+"""Kinds that may refuse variables for the model's template; the others hand them on, or pass them over."""
 SHARED = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed", "max_tokens")
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "vllm": {"repeat_penalty": "repetition_penalty"},
@@ -198,7 +198,7 @@ def think_members(chat: Chat, kind: str) -> Json:
     """A model that is not to think is told so where that has a name; elsewhere its thoughts are only left out."""
     told: Json = {}
     variables = dict(chat.template)
-    if chat.think is not None and kind in TEMPLATED:
+    if chat.think is not None and kind not in UNTEMPLATED:
         variables["enable_thinking"] = chat.think is not Think.OFF
     if chat.think in EFFORTS:
         told["reasoning_effort"] = EFFORTS[chat.think]

@@ -22,6 +22,10 @@ class Piece:
     """Name of a tool that is called with `ARGUMENTS`."""
 
 
+ALOUD = tuple(Piece(text) for text in ("<thi", "nk>let me ", "think</th", "ink>\n", "\n"))
+"""Thoughts of a model whose endpoint does not split them from the answer."""
+
+
 def answer_of(asked: Json, words: list[str]) -> list[Piece]:
     """Thoughts where they were asked for, then calls, JSON of the wanted shape, or the words."""
     thinks = asked.get("think") not in (None, False) or "reasoning_effort" in asked

@@ -6,11 +6,11 @@ A request's `X-Fake` header, or `[fake …]` in its text, names what goes wrong,
 `pace=20ms`, `chunks=50`, `slow=50ms`, `hang` (no response head), `hang-head` (half of one), `hang-body`, `reset`,
 `close`, `half` (of a chunk), `short` (less than its content-length), `long` (more), `big-head`, `endless`, `garbage`,
 `redirect`, `early` (an answer before the request is here), `deaf` (reads no body until `/hear` is asked),
-`silent-close` (after the answer), `interim`, `trailers`, `old` (HTTP/1.0), `broken` (an error in mid stream). What it
-was sent comes back under `/echo`, and what it answered last under `/last`. `/when?in_flight=1` answers once so many
-requests are under way, `/when?hung_up=1` and `/when?received=1` once so many connections or bytes were. A tool is
-called when the last message has the word `call`, thoughts come when they are asked for, and an answer has the shape it
-was to have.
+`silent-close` (after the answer), `interim`, `trailers`, `old` (HTTP/1.0), `broken` (an error in mid stream), `aloud`
+(thoughts stand in the answer). What it was sent comes back under `/echo`, and what it answered last under `/last`.
+`/when?in_flight=1` answers once so many requests are under way, `/when?hung_up=1` and `/when?received=1` once so many
+connections or bytes were. A tool is called when the last message has the word `call`, thoughts come when they are asked
+for, and an answer has the shape it was to have.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 import httptools
 import orjson
 
-from atrium.engines.workers.fake_answers import CREATED, OllamaWire, OpenAiWire, Piece, Wire, answer_of
+from atrium.engines.workers.fake_answers import ALOUD, CREATED, OllamaWire, OpenAiWire, Piece, Wire, answer_of
 from atrium.engines.workers.fake_request import Reader, Request
 
 MOST_REQUEST = 256 * 1024 * 1024
@@ -213,7 +213,7 @@ class Answering:
             await self.send(orjson.dumps(wire.vectors()))
             return
         words = [f"word{i} " for i in range(int(self.faults.get("chunks", "5")))]
-        pieces = answer_of(asked, words)
+        pieces = [*(ALOUD if "aloud" in self.faults else ()), *answer_of(asked, words)]
         if asked.get("stream", wire.streams):
             await self.stream(wire, pieces)
         else:
