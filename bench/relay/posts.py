@@ -77,10 +77,13 @@ def rows_at(connections: int, posted: Mapping[str, Sequence[Posted]]) -> list[Ro
     return rows
 
 
-def post_rows(subjects: Sequence[Subject], *, rounds: int, seconds: int, core: int) -> Generator[Row]:
+def post_rows(
+    subjects: Sequence[Subject], at: Sequence[int], *, rounds: int, seconds: int, core: int
+) -> Generator[Row]:
+    """`at`: so many connections."""
     for subject in subjects:
         post_load(subject, connections=16, seconds=1, core=core)
-    for connections in CONNECTIONS:
+    for connections in at:
         posted: dict[str, list[Posted]] = {s.name: [] for s in subjects}
         for number in range(rounds):
             for subject in subjects if number % 2 else reversed(subjects):

@@ -228,3 +228,11 @@ def stream_rows(subjects: Sequence[Subject], *, rounds: int, seconds: int, core:
     for streams in (64, 512):
         plan = Plan(streams, seconds * 1000 // PACE_MS, PACE_MS)
         yield from paced_rows(plan, interleaved(fast, plan, rounds=rounds, core=core))
+
+
+def glance_rows(subjects: Sequence[Subject], *, rounds: int, seconds: int, core: int) -> Generator[Row]:
+    """The two plans that a regression shows in first."""
+    brief = Plan(64, UNPACED_CHUNKS * seconds // 3)
+    yield from unpaced_rows(interleaved(subjects, brief, rounds=rounds, core=core))
+    plan = Plan(64, seconds * 1000 // PACE_MS, PACE_MS)
+    yield from paced_rows(plan, interleaved(subjects, plan, rounds=rounds, core=core))
