@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.gateway.fakes import Fake, gateway
 from tests.gateway.wire import exchange, post
-from tests.running import command
+from tests.running import RunningServer, command
 
 CHAT = "/olla/openai/v1/chat/completions"
 OPEN = {"auth": {"required": False}}
@@ -71,6 +71,24 @@ def test_a_conversation_stays_where_it_was(tmp_path: Path) -> None:
         next(fake for fake in fakes if fake.name == home).start()
 
 
+def assert_it_stands_on_every_page(server: RunningServer) -> None:
+    with server.client() as client:
+        overview = client.get("/internal/status").json()
+        row = overview["endpoints"][-1]
+        assert (row["name"], row["type"], row["url"], row["priority"]) == ("local", "atrium", "", 0)
+        assert (row["requests"], row["models"]["count"], overview["system"]["endpoints_up"]) == (2, 1, "2/2")
+        full = client.get("/internal/status/endpoints").json()
+        assert (full["total_count"], full["healthy_count"], full["endpoints"][-1]["request_count"]) == (2, 2, 2)
+        models = client.get("/internal/status/models").json()
+        assert (models["total_models"], models["total_endpoints"]) == (2, 2)
+        mine = next(one for one in models["recent_models"] if one["name"] == "mine")
+        assert (mine["endpoints"], mine["endpoint_ids"]) == (["local"], ["local"])
+        stats = client.get("/internal/stats/models?include_endpoints=true&include_summary=true").json()
+        told = next(one for one in stats["models"] if one["name"] == "mine")
+        assert told["endpoint_breakdown"]["local"]["request_count"] == 2
+        assert stats["endpoints"]["local"]["request_count"] == 2
+
+
 def test_the_built_in_engine_is_an_endpoint_like_any_other(tmp_path: Path) -> None:
     env = {"ATRIUM_MODELS__ALLOW_FAKE": "true"}
     with gateway(tmp_path, [Fake("one", "openai", ("m1",))], more=OPEN, env=env) as server:
@@ -91,4 +109,5 @@ def test_the_built_in_engine_is_an_endpoint_like_any_other(tmp_path: Path) -> No
         assert bad.status == 400
         assert set(json.loads(bad.body)["error"]) == {"message", "type", "code"}
         assert exchange(server.url, post("/v1/chat/completions", body)).status == 200
+        assert_it_stands_on_every_page(server)
         assert exchange(server.url, post("/v1/chat/completions", HELLO)).header("x-olla-endpoint") == "one"

@@ -146,7 +146,7 @@ def build_directory(settings: Settings) -> Directory:
     bounds = PoolBounds(proxy.connect_timeout, proxy.keep_alive, proxy.connections, proxy.max_response_header)
     optimistic = settings.routing == "optimistic"
     balancing = Balancing(settings.balancer, settings.warm_first)
-    directory = Directory(bounds, settings.model_aliases, balancing, optimistic)
+    directory = Directory(bounds, settings.model_aliases, balancing, optimistic, proxy.circuit_rest)
     for spec in read_endpoints(settings.endpoints):
         directory.add(spec)
     return directory

@@ -101,6 +101,8 @@ class EndpointSpec:
     """0: never checked, taken for healthy."""
     check_timeout: float = 2.0
     health_path: str = ""
+    health_at: EndpointSpec | None = None
+    """Whose health counts for it, where the check's address is not below its own."""
     model_path: str = ""
     max_concurrent: int = 0
     """Requests in flight; more wait. 0: no bound."""

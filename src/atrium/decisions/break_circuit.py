@@ -1,6 +1,6 @@
 """When to keep requests from an endpoint that keeps failing. One circuit breaker, for all that is relayed.
 
-closed --5 failures in a row--> open --30 s--> half-open --one trial--> closed | open
+closed --5 failures in a row--> open --a rest--> half-open --one trial--> closed | open
 Source: the gateway's contract, section 6. Health checks are separate and never close a breaker.
 """
 
@@ -33,6 +33,7 @@ class Circuit:
     state: State = State.CLOSED
     failures: int = 0
     since: float = 0.0
+    rest: float = SECONDS_OPEN
     trial: bool = False
     """Half-open with its one trial request under way."""
 
@@ -50,7 +51,7 @@ def outcome_of(status: int) -> Outcome:
 def lets_through(circuit: Circuit, now: float) -> bool:
     """May a request go to this endpoint while others could take it?"""
     if circuit.state is State.OPEN:
-        return now - circuit.since >= SECONDS_OPEN
+        return now - circuit.since >= circuit.rest
     return not (circuit.state is State.HALF_OPEN and circuit.trial)
 
 
@@ -61,8 +62,8 @@ def sent(circuit: Circuit, now: float) -> Circuit:
     return replace(circuit, state=State.HALF_OPEN, trial=True)
 
 
-def ended(circuit: Circuit, outcome: Outcome, now: float) -> Circuit:
-    """The circuit after a request ended; one that its client cancelled is NEITHER."""
+def ended(circuit: Circuit, outcome: Outcome, now: float, rest: float = SECONDS_OPEN) -> Circuit:
+    """The circuit after a request ended; one that its client cancelled is NEITHER. `rest`: seconds it stays open."""
     if outcome is Outcome.SUCCESS:
         return CLOSED
     if outcome is Outcome.NEITHER:
@@ -70,4 +71,4 @@ def ended(circuit: Circuit, outcome: Outcome, now: float) -> Circuit:
     failures = circuit.failures + 1
     if circuit.state is State.CLOSED and failures < FAILURES_TO_OPEN:
         return replace(circuit, failures=failures)
-    return Circuit(State.OPEN, failures, now)
+    return Circuit(State.OPEN, failures, now, rest)

@@ -6,13 +6,13 @@ import asyncio
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from atrium.core.answers import NO_USAGE, Usage
-from atrium.core.endpoints import Health
+from atrium.core.endpoints import Health, RunnerStatus
 from atrium.core.errors import ModelLoading, ModelNotFound
 from atrium.core.kinds import ANY_OPENAI, EVERY
 from atrium.core.models import Ability
@@ -57,8 +57,8 @@ class Gateway:
     models: ListModels
     metrics: Metrics
     tell: Callable[[str, Mapping[str, object]], None]
-    loaded: Callable[[], frozenset[str]]
-    """Names of local models that are in memory."""
+    running: Callable[[], Sequence[RunnerStatus]]
+    """Runners of local models."""
     note: Callable[[UsageRecord], None]
     networks: tuple[Network, ...] = ()
 
@@ -283,6 +283,7 @@ class Lane:
 
     def keep(self, request_id: str, record: LocalRecord) -> None:
         """The oldest is forgotten at the bound."""
+        record.count(self.directory.tallies)
         self.explained[request_id] = record
         if len(self.explained) > self.proxy.explained:
             self.explained.popitem(last=False)

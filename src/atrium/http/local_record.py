@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from atrium.core.answers import Timing, Usage
 from atrium.core.errors import AtriumError
 from atrium.http.edge import Exchange, Headers, surface_of
+from atrium.relay.tally import Tallies, took
 
 LOSSES = (b"x-atrium-dropped", b"x-atrium-truncated")
 SILENT = frozenset({"admin", "internal", "other"})
 """Surfaces whose refusals nobody asks to have explained."""
+OLLA = "/olla/"
+CLIENT_LEFT = 499
 SHARED = ("id", "method", "path", "caller", "key", "status", "seconds", "bytes")
 
 
@@ -37,6 +41,18 @@ class LocalRecord:
     timing: Timing
     losses: Mapping[str, str]
     refused: AtriumError | None
+
+    def count(self, tallies: Tallies) -> None:
+        """Into the figures: as the built-in endpoint's and, by the gateway's paths, as one of its requests."""
+        status, broken = cast("int", self.closing["status"]), bool(self.closing.get("broken"))
+        failed = status >= 500 or (broken and status != CLIENT_LEFT)
+        seconds, size = cast("float", self.closing["seconds"]), cast("int", self.closing["bytes"])
+        cost = took(seconds, size, failed=failed, at=self.at)
+        if self.model:
+            tallies.note_local(self.model, self.address, cost)
+        if cast("str", self.closing["path"]).startswith(OLLA):
+            tallies.failures += failed
+            tallies.ended.note(cost)
 
     def told(self) -> Mapping[str, object]:
         """Who called, how long it waited for what, who had to leave for it, the slot, the speed, the losses."""

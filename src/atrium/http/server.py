@@ -94,7 +94,7 @@ def build_front(services: Services, settings: Settings, sight: Sight, roster: Ro
         services.list_models,
         sight.metrics,
         sight.tell,
-        lambda: frozenset(one.model for one in services.engines.running() if one.pid is not None),
+        services.engines.running,
         sight.note,
         networks,
     )

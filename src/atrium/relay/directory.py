@@ -13,7 +13,7 @@ from typing import TypeVar
 from atrium.core.endpoints import ROUTABLE, EndpointSpec, Health, Offered
 from atrium.core.errors import Conflict, NotFound
 from atrium.core.requests import Dialect
-from atrium.decisions.break_circuit import CLOSED, Circuit, Outcome, ended, sent
+from atrium.decisions.break_circuit import CLOSED, SECONDS_OPEN, Circuit, Outcome, ended, sent
 from atrium.decisions.choose_endpoint import Balancing, qualifies
 from atrium.relay.pool import Pool, PoolBounds
 from atrium.relay.tally import Tallies, Tally, Translations
@@ -62,11 +62,14 @@ class Endpoint:
         self._edition = edition
         self._health = Health.UNKNOWN if spec.check_interval else Health.HEALTHY
         self._circuit: Circuit = CLOSED
+        self.rest = SECONDS_OPEN
         self.in_flight = 0
         self.promised = 0
         """Turns that were given to who waited and has not begun yet."""
         self.tally = Tally()
         self.checked = Checked()
+        self.health_at = self
+        """Who is asked whether it is well."""
         self.v1 = True
         """For Ollama: whether it serves OpenAI's paths as well, as far as anybody knows."""
         self.version: tuple[int, ...] = ()
@@ -167,6 +170,16 @@ class Endpoint:
         self._edition.number += 1
         self._edition = Edition()
 
+    def close_unused(self, now: float) -> None:
+        """Connections that have idled for too long. `now` on the monotonic clock."""
+        for pool in {self.pool, self.health_at.pool}:
+            pool.close_unused(now)
+
+    def close(self) -> None:
+        """Answers under way go on to their end."""
+        for pool in {self.pool, self.health_at.pool}:
+            pool.close()
+
     def inherit(self, old: Endpoint) -> None:
         """The same server under other rules."""
         self.health, self.circuit, self.checked = old.health, old.circuit, old.checked
@@ -188,7 +201,7 @@ class Endpoint:
         """Exactly once for each lease."""
         self.in_flight -= 1
         if outcome is not Outcome.SUCCESS or self._circuit is not CLOSED:
-            self.circuit = ended(self._circuit, outcome, now)
+            self.circuit = ended(self._circuit, outcome, now, self.rest)
         if self.waiting:
             self.wake()
 
@@ -215,6 +228,8 @@ class Directory:
     aliases: Mapping[str, tuple[str, ...]]
     balancing: Balancing
     optimistic: bool = False
+    rest: float = SECONDS_OPEN
+    """Seconds that an endpoint which keeps failing is passed over."""
     endpoints: tuple[Endpoint, ...] = ()
     """By priority, high first, then by name."""
     tallies: Tallies = field(default_factory=Tallies)
@@ -230,16 +245,23 @@ class Directory:
         """Raises Conflict when the name is taken."""
         if any(one.spec.name == spec.name for one in self.endpoints):
             raise Conflict(f"There is an endpoint named '{spec.name}'", param="name")
-        endpoint = Endpoint(spec, Pool(spec, self.bounds), self.identity(spec), self.edition)
+        endpoint = self.made(spec, self.identity(spec))
         self.edition.number += 1
         self.endpoints = in_order((*self.endpoints, endpoint))
+        return endpoint
+
+    def made(self, spec: EndpointSpec, identity: str) -> Endpoint:
+        endpoint = Endpoint(spec, Pool(spec, self.bounds), identity, self.edition)
+        endpoint.rest = self.rest
+        if spec.health_at:
+            endpoint.health_at = Endpoint(spec.health_at, Pool(spec.health_at, self.bounds), identity, Edition())
         return endpoint
 
     def renewed(self, old: Endpoint, spec: EndpointSpec) -> Endpoint:
         """What `old` shall be from now on, not yet in its place. The same server keeps its health and models."""
         others = Directory(self.bounds, self.aliases, self.balancing)
         others.endpoints = tuple(one for one in self.endpoints if one is not old)
-        new = Endpoint(spec, Pool(spec, self.bounds), others.identity(spec), self.edition)
+        new = self.made(spec, others.identity(spec))
         new.tally = old.tally
         if (spec.url, spec.kind, spec.headers) == (old.spec.url, old.spec.kind, old.spec.headers):
             new.inherit(old)
@@ -251,7 +273,7 @@ class Directory:
         rest = (one for one in self.endpoints if one is not old)
         self.endpoints = in_order((*rest, new))
         old.detach()
-        old.pool.close()
+        old.close()
         self.edition.number += 1
 
     def remove(self, name: str) -> Endpoint:
@@ -259,7 +281,7 @@ class Directory:
         endpoint = self.one(name)
         self.endpoints = tuple(one for one in self.endpoints if one is not endpoint)
         endpoint.detach()
-        endpoint.pool.close()
+        endpoint.close()
         return endpoint
 
     def one(self, name: str) -> Endpoint:
@@ -295,11 +317,11 @@ class Directory:
     def sweep(self, now: float) -> None:
         """Close unused connections. `now` on the monotonic clock."""
         for endpoint in self.endpoints:
-            endpoint.pool.close_unused(now)
+            endpoint.close_unused(now)
 
     def close(self) -> None:
         for endpoint in self.endpoints:
-            endpoint.pool.close()
+            endpoint.close()
 
     def identity(self, spec: EndpointSpec) -> str:
         """Stable across restarts; twins are numbered."""

@@ -113,7 +113,7 @@ class Checker:
         path = spec.health_path or checked.path or spec.kind.health
         started = time.monotonic()
         try:
-            reply = await ask(endpoint, path, spec.check_timeout)
+            reply = await ask(endpoint.health_at, path, spec.check_timeout)
             fallback = spec.model_path or spec.kind.lists[0][0]
             if reply.head.status in MISSING and not spec.health_path and path != fallback:
                 checked.path = fallback

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 MOST_MODELS = 1000
+LOCAL = "local"
+"""The built-in engine, as an endpoint among the others."""
 MOST_CLIENTS = 4096
 EDGES = (
     *(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0),
@@ -148,6 +150,8 @@ class Tallies:
         self.failures = 0
         """Of these, whose final answer was 5xx or broke off."""
         self.ended = Tally()
+        self.local = Tally()
+        """The built-in engine's part in them, and what it was asked for by other doors."""
         self.misses = 0
         self.in_flight = 0
         self.models: OrderedDict[str, ModelTally] = OrderedDict()
@@ -164,6 +168,12 @@ class Tallies:
     def missed(self) -> None:
         """A request for a model that nobody listed: counted, not kept by name."""
         self.misses += 1
+
+    def note_local(self, name: str, client: str, took: Took) -> None:
+        """The built-in engine has answered, or failed to."""
+        self.local.requests += 1
+        self.local.note(took)
+        self.note_model(name, LOCAL, client, took)
 
     def note_model(self, name: str, endpoint: str, client: str, took: Took) -> None:
         model = self.model(name)

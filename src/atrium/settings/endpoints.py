@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def read_endpoint(given: EndpointSettings) -> EndpointSpec:
         raise ConfigError(f"'{name[:100]}' is no name for an endpoint: letters, digits, dots and dashes make one")
     if 0 < given.check_interval < LEAST_INTERVAL:
         raise ConfigError(f"endpoint '{name}': check_interval must be 0 or at least {LEAST_INTERVAL:g} s")
-    return EndpointSpec(
+    spec = EndpointSpec(
         name=name,
         kind=read_kind(given.type, name),
         host=host,
@@ -68,27 +69,31 @@ def read_endpoint(given: EndpointSettings) -> EndpointSpec:
         headers=read_headers(given, address, name),
         check_interval=given.check_interval,
         check_timeout=given.check_timeout,
-        health_path=read_path(given.health_check_url, address, name),
-        model_path=read_path(given.model_url, address, name),
+        model_path=read_path("model_url", given.model_url, address, name),
         max_concurrent=given.max_concurrent,
         context=given.context,
         include=given.model_filter.include,
         exclude=given.model_filter.exclude,
     )
+    return with_check(spec, given.health_check_url, address)
 
 
 def read_address(url: str) -> tuple[SplitResult, int]:
-    shown = re.sub(r"//[^/@]*@", "//…@", url)[:200]
     try:
         address = urlsplit(url)
         port = address.port or (443 if address.scheme == "https" else 80)
     except ValueError:
-        raise ConfigError(f"'{shown}' is no address of an endpoint") from None
+        raise ConfigError(f"'{shown(url)}' is no address of an endpoint") from None
     if address.scheme not in ("http", "https") or not address.hostname:
-        raise ConfigError(f"'{shown}' is no address of an endpoint", hint="Write it as http://host:port")
+        raise ConfigError(f"'{shown(url)}' is no address of an endpoint", hint="Write it as http://host:port")
     if address.query or address.fragment or not PRINTABLE.fullmatch(url) or " " in url:
-        raise ConfigError(f"'{shown}' is no address of an endpoint", hint="It takes no query and no spaces")
+        raise ConfigError(f"'{shown(url)}' is no address of an endpoint", hint="It takes no query and no spaces")
     return address, port
+
+
+def shown(url: str) -> str:
+    """Without credentials."""
+    return re.sub(r"//[^/@]*@", "//…@", url)[:200]
 
 
 def read_kind(spelled: str, name: str) -> Kind:
@@ -141,13 +146,54 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def read_path(url: str | None, address: SplitResult, name: str) -> str:
-    """A path on the endpoint itself, with its query; a whole address must be of the same host."""
+def with_check(spec: EndpointSpec, url: str | None, address: SplitResult) -> EndpointSpec:
+    """Checked at its own path, or at an address elsewhere; another server is shown none of its credentials."""
+    if not url or "://" not in url or is_below(url, address):
+        return replace(spec, health_path=read_path("health_check_url", url, address, spec.name))
+    other, port = read_address(url.partition("?")[0])
+    own = origin(other) == origin(address)
+    at = replace(
+        spec,
+        host=other.hostname or "",
+        port=port,
+        tls=other.scheme == "https",
+        base="",
+        headers=spec.headers if own else (),
+        model_path="",
+    )
+    return replace(
+        spec, health_at=at, health_path=checked_path("health_check_url", target_of(urlsplit(url)), spec.name)
+    )
+
+
+def read_path(field: str, url: str | None, address: SplitResult, name: str) -> str:
+    """A path on the endpoint itself, with its query; a whole address must be below the endpoint's own."""
     if not url:
         return ""
-    if url.startswith("/"):
-        return url
-    other = urlsplit(url)
-    if (other.scheme, other.netloc.rpartition("@")[2]) != (address.scheme, address.netloc.rpartition("@")[2]):
-        raise ConfigError(f"endpoint '{name}': checks go to the endpoint's own host, not to '{url[:100]}'")
-    return (other.path or "/") + (f"?{other.query}" if other.query else "")
+    if "://" not in url:
+        return checked_path(field, url if url.startswith("/") else f"/{url}", name)
+    if not is_below(url, address):
+        hint = "Write it as a path, below the endpoint's own address"
+        raise ConfigError(f"endpoint '{name}': {field} leads elsewhere: '{shown(url)}'", hint=hint)
+    return checked_path(field, target_of(urlsplit(url)).removeprefix(address.path.rstrip("/")), name)
+
+
+def checked_path(field: str, path: str, name: str) -> str:
+    if not PRINTABLE.fullmatch(path) or " " in path or "#" in path:
+        raise ConfigError(f"endpoint '{name}': {field} has what no path has: '{shown(path)}'")
+    return path
+
+
+def is_below(url: str, address: SplitResult) -> bool:
+    """Whether it is on the endpoint itself. Raises ConfigError for what is no address."""
+    other, _ = read_address(url.partition("?")[0])
+    base = address.path.rstrip("/")
+    return origin(other) == origin(address) and (other.path == base or other.path.startswith(f"{base}/"))
+
+
+def origin(address: SplitResult) -> tuple[str, str | None, int]:
+    return address.scheme, address.hostname, address.port or (443 if address.scheme == "https" else 80)
+
+
+def target_of(address: SplitResult) -> str:
+    return (address.path or "/") + (f"?{address.query}" if address.query else "")

@@ -42,8 +42,10 @@ class EndpointSettings:
     headers: Annotated[dict[str, str], Doc("added to every request"), Secret()] = field(default_factory=dict[str, str])
     check_interval: Annotated[Duration, Doc("between two checks; 0 never checks")] = 5.0
     check_timeout: Annotated[Duration, Doc("how long a check may take")] = 2.0
-    health_check_url: Annotated[str | None, Doc("path or address of the check")] = None
-    model_url: Annotated[str | None, Doc("path or address of the model list")] = None
+    health_check_url: Annotated[
+        str | None, Doc("path of the check, or an address elsewhere, which is sent no credentials")
+    ] = None
+    model_url: Annotated[str | None, Doc("path of the model list, or its address below the endpoint's own")] = None
     max_concurrent: Annotated[int, Doc("requests in flight, more wait; 0 sets no bound"), AtLeast(0)] = 0
     context: Annotated[int, Doc("window of its models in tokens, where it does not tell; 0: 4096"), AtLeast(0)] = 0
     model_filter: Annotated[ModelFilter, Doc("which of its models are taken")] = field(default_factory=ModelFilter)
@@ -60,6 +62,7 @@ class Proxy:
     queue: Annotated[int, Doc("requests that may wait for one endpoint's `max_concurrent`"), AtLeast(0)] = 256
     queue_timeout: Annotated[Duration, Doc("how long such a request may wait")] = 60.0
     retry_status: Annotated[tuple[int, ...], Doc("answers, such as 429, after which the next endpoint is tried")] = ()
+    circuit_rest: Annotated[Duration, Doc("how long an endpoint that failed five times in a row is passed over")] = 30.0
     explained: Annotated[int, Doc("requests whose explanation is kept"), AtLeast(0)] = 2000
 
 

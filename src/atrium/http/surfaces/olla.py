@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from atrium.core.endpoints import Health, Offered
 from atrium.core.errors import (
     AtriumError,
     InvalidValue,
@@ -21,16 +19,15 @@ from atrium.core.errors import (
     UnknownProvider,
 )
 from atrium.core.kinds import ANY_OPENAI, EVERY, PREFIXES
-from atrium.core.models import Ability, ModelCard
-from atrium.dialects.olla.listings import TYPES, Source, Unified, entry, listing, read_format, unify
+from atrium.dialects.olla.listings import TYPES, Unified, entry, listing, read_format, unify
 from atrium.http.asked import is_page
 from atrium.http.lane import Lane
+from atrium.http.surfaces.local_endpoint import sources_of, takes_part
 from atrium.relay.ask import ask
 from atrium.relay.directory import Endpoint
 
 JSON = "application/json"
 PAGE_TIMEOUT = 5.0
-LOCAL = "local"
 
 
 def router(lane: Lane) -> APIRouter:
@@ -114,7 +111,7 @@ class Pages:
         return told({"models": list(models.values())})
 
     def _anybody(self, prefix: str) -> bool:
-        local = prefix in (EVERY, ANY_OPENAI) and bool(self.lane.gateway.models.listed())
+        local = prefix in (EVERY, ANY_OPENAI) and takes_part(self.lane)
         return local or any(one.routable for one in self.lane.directory.qualifying(prefix))
 
     def _found(self, prefix: str, name: str) -> Unified:
@@ -130,30 +127,7 @@ class Pages:
         raise ModelNotFound(f"Model '{name[:200]}' is not served by any endpoint", hint="GET /olla/models lists them")
 
     def _unified(self, prefix: str) -> tuple[Unified, ...]:
-        return unify(list(self._sources(prefix)), self.lane.settings.model_aliases)
-
-    def _sources(self, prefix: str) -> Iterator[Source]:
-        for endpoint in self.lane.directory.qualifying(prefix):
-            for offered in endpoint.offered.values():
-                yield Source(endpoint.spec.name, endpoint.spec.kind.name, endpoint.health, offered)
-        if prefix in (EVERY, ANY_OPENAI):
-            loaded = self.lane.gateway.loaded()
-            for card in self.lane.gateway.models.listed():
-                yield Source(LOCAL, "atrium", Health.HEALTHY, offered_by(card, loaded=card.name in loaded))
-
-
-def offered_by(card: ModelCard, *, loaded: bool) -> Offered:
-    """An installed model in an endpoint's words."""
-    return Offered(
-        name=card.name,
-        created=card.created,
-        owner="atrium",
-        size=card.size,
-        digest=card.digest,
-        context=card.facts.dimensions.trained_context,
-        type="embeddings" if Ability.EMBEDDING in card.abilities else "llm",
-        loaded=loaded,
-    )
+        return unify(list(sources_of(self.lane, prefix)), self.lane.settings.model_aliases)
 
 
 async def running_on(endpoint: Endpoint) -> list[dict[str, Any]]:

@@ -17,12 +17,16 @@ import psutil
 from fastapi import APIRouter, Request, Response
 
 from atrium import __version__
+from atrium.core.kinds import EVERY
 from atrium.decisions.break_circuit import State
 from atrium.dialects.olla import words
-from atrium.dialects.olla.listings import ABILITIES, Source, Unified, parameters, unify
+from atrium.dialects.olla.listings import ABILITIES, Unified, parameters, unify
 from atrium.http.lane import Lane
+from atrium.http.surfaces import local_endpoint
+from atrium.http.surfaces.local_endpoint import sources_of, takes_part
 from atrium.http.surfaces.status_rows import endpoint_row, full, in_order, model_row, short
 from atrium.http.surfaces.translator_rows import translator_pages
+from atrium.relay.tally import LOCAL
 
 Json = dict[str, Any]
 JSON = "application/json"
@@ -65,6 +69,7 @@ class StatusPages:
         """Endpoints, proxy, security and system in short."""
         now = time.time()
         shown = [short(endpoint, now) for endpoint in in_order(self.directory.endpoints)]
+        shown += local_endpoint.short(self.lane, now)
         limiter = self.lane.gateway.limiter
         rate, size, blocked = limiter.violations.rate, limiter.violations.size, limiter.blocked()
         elevated = rate + size > MOST_VIOLATIONS or blocked > MOST_BLOCKED
@@ -87,9 +92,10 @@ class StatusPages:
         endpoints, tallies = self.directory.endpoints, self.directory.tallies
         up = sum(one.routable for one in endpoints)
         good = tallies.requests - tallies.failures
+        local = takes_part(self.lane)
         return {
             "status": self._condition(up, len(endpoints)),
-            "endpoints_up": f"{up}/{len(endpoints)}",
+            "endpoints_up": f"{up + local}/{len(endpoints) + local}",
             "success_rate": words.share(good, tallies.requests),
             "avg_latency": words.span(tallies.ended.mean),
             "total_traffic": words.size(tallies.ended.traffic),
@@ -97,7 +103,7 @@ class StatusPages:
             "start_time": words.stamp(self.started),
             "version": __version__,
             "commit": "",
-            "active_connections": sum(one.in_flight for one in endpoints),
+            "active_connections": sum(one.in_flight for one in endpoints) + local_endpoint.busy(self.lane),
             "security_violations": violations,
             "total_requests": tallies.requests,
             "total_failures": tallies.failures,
@@ -107,7 +113,7 @@ class StatusPages:
     def _condition(self, up: int, count: int) -> str:
         tallies = self.directory.tallies
         if not count:
-            return "healthy" if self.lane.gateway.models.listed() else "critical"
+            return "healthy" if takes_part(self.lane) else "critical"
         success = 1 - tallies.failures / tallies.requests if tallies.requests else 1.0
         if up / count < WORST_UP or success < WORST_SHARE:
             return "critical"
@@ -118,12 +124,13 @@ class StatusPages:
         now = time.time()
         endpoints = in_order(self.directory.endpoints)
         closed = [one for one in endpoints if one.routable and one.circuit.state is not State.OPEN]
+        local = local_endpoint.full(self.lane, now)
         document = {
             "timestamp": words.stamp(now),
-            "total_count": len(endpoints),
-            "healthy_count": sum(one.routable for one in endpoints),
-            "routable_count": len(closed),
-            "endpoints": [full(endpoint, now) for endpoint in endpoints],
+            "total_count": len(endpoints) + len(local),
+            "healthy_count": sum(one.routable for one in endpoints) + len(local),
+            "routable_count": len(closed) + len(local),
+            "endpoints": [*(full(endpoint, now) for endpoint in endpoints), *local],
         }
         return tagged(document, request)
 
@@ -131,7 +138,7 @@ class StatusPages:
         """The registry of models."""
         now = time.time()
         models = self._unified()
-        seen = {model.name: self._seen(model) for model in models}
+        seen = {model.name: self._seen(model, now) for model in models}
         families: dict[str, list[str]] = {}
         for model in models:
             families.setdefault(model.family or "unknown", []).append(model.name)
@@ -140,7 +147,7 @@ class StatusPages:
             "timestamp": words.stamp(now),
             "total_models": len(models),
             "total_families": len(families),
-            "total_endpoints": sum(bool(one.offered) for one in self.directory.endpoints),
+            "total_endpoints": len({source.endpoint for model in models for source in model.sources}),
             "models_by_family": families,
             "recent_models": [self._recent(model, seen[model.name], now) for model in recent],
         }
@@ -158,18 +165,16 @@ class StatusPages:
         return tagged(document, request)
 
     def _unified(self) -> tuple[Unified, ...]:
-        sources = [
-            Source(one.spec.name, one.spec.kind.name, one.health, offered)
-            for one in self.directory.endpoints
-            for offered in one.offered.values()
-        ]
-        return unify(sources, self.lane.settings.model_aliases)
+        return unify(list(sources_of(self.lane, EVERY)), self.lane.settings.model_aliases)
 
-    def _seen(self, model: Unified) -> float:
-        return max(self.directory.one(source.endpoint).checked.listed_at for source in model.sources)
+    def _seen(self, model: Unified, now: float) -> float:
+        """What is installed here is seen all the time."""
+        listed = {one.spec.name: one.checked.listed_at for one in self.directory.endpoints}
+        return max(listed.get(source.endpoint, now) for source in model.sources)
 
     def _recent(self, model: Unified, seen: float, now: float) -> Json:
         best = model.best
+        ids = {one.spec.name: one.id for one in self.directory.endpoints}
         shown: Json = {
             "name": model.name,
             "type": best.type,
@@ -180,7 +185,7 @@ class StatusPages:
             "last_seen": words.ago(seen, now),
             "last_seen_at": words.stamp(seen),
             "endpoints": [source.endpoint for source in model.sources],
-            "endpoint_ids": [self.directory.one(source.endpoint).id for source in model.sources],
+            "endpoint_ids": [ids.get(source.endpoint, source.endpoint) for source in model.sources],
             "aliases": list(model.aliases),
             "capabilities": ABILITIES[best.type],
         }
@@ -215,6 +220,8 @@ class StatusPages:
             document["endpoints"] = {
                 one.spec.name: endpoint_row(one.spec.name, one.tally, now) for one in self.directory.endpoints
             }
+            if takes_part(self.lane):
+                document["endpoints"][LOCAL] = endpoint_row(LOCAL, tallies.local, now)
         return Response(orjson.dumps(document), media_type=JSON)
 
     async def sticky(self) -> dict[str, Any]:
