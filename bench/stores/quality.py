@@ -8,6 +8,7 @@ from pathlib import Path
 from atrium.app import Environment, opened
 from atrium.core.documents import Mode, Query, Store
 from atrium.core.people import Caller
+from atrium.core.trails import Trail
 from atrium.services.promises import Documents
 from atrium.services.stores import NewStore
 from atrium.settings.load import load
@@ -42,7 +43,7 @@ async def measured(
     first = within = 0
     gain = 0.0
     for page in corpus:
-        hits = await documents.search.within(store, Query(page.question, TOP * 5, 0.0, mode), caller)
+        hits = await documents.search.within(store, Query(page.question, TOP * 5, 0.0, mode), caller, Trail())
         names = list(dict.fromkeys(hit.filename for hit in hits))[:TOP]
         if f"{page.name}.txt" in names:
             rank = names.index(f"{page.name}.txt") + 1

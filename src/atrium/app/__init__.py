@@ -42,6 +42,7 @@ from atrium.services.complete import Complete
 from atrium.services.condense_chat import CondenseChat
 from atrium.services.configure_model import ConfigureModel
 from atrium.services.embed import EmbedTexts
+from atrium.services.embed_beside import EmbedBeside
 from atrium.services.install_model import InstallModel
 from atrium.services.issue_key import IssueKey, Wish
 from atrium.services.keep_completions import KeepCompletions
@@ -153,14 +154,15 @@ async def built(
         build_shelves(settings, library, tell) as shelves,
         build_engines(settings, folder, tallies := RunnerTallies(tell)) as engines,
         build_vocabularies(settings.limits) as vocabularies,
-        opened_documents(settings, folder, storage, EmbedTexts(library, engines, *ways), tell) as documents,
         UsageLog(storage.usage, UsageBounds(settings.usage.queue, settings.usage.keep), tell) as usage,
-        kept_fresh(check_key, meter := Meter(storage.quotas)),
+        kept_fresh(check_key, (usher := Usher(library, Meter(storage.quotas))).meter),
+        opened_documents(
+            settings, folder, storage, EmbedBeside(EmbedTexts(library, engines, *ways), usher, usage.note), tell
+        ) as documents,
     ):
         remotes = DirectoryRemotes(directory, settings.limits.answer_timeout)
         answer_chat = build_chat(library, engines, ways, settings)
-        long_context = work_on(answer_chat, remotes, vocabularies, settings.long_context, settings.limits.text)
-        usher = Usher(library, meter)
+        long_context = work_on(answer_chat, remotes, vocabularies, usher, settings.long_context, settings.limits.text)
         services = Services(
             elsewhere=ways[1],
             long_context=long_context,
@@ -177,7 +179,7 @@ async def built(
             keep_completions=KeepCompletions(storage.completions, settings.limits.stored_size),
             issue_key=IssueKey(storage.users, storage.keys, check_key, pepper),
             check_key=check_key,
-            meter=meter,
+            meter=usher.meter,
             usage=ReadUsage(usage, storage.usage, storage.users, storage.keys),
             engines=engines,
             audit=storage.audit,

@@ -35,7 +35,7 @@ from atrium.relay.runners import RunnerRelay
 from atrium.services.chat import AnswerChat, Overflows
 from atrium.services.check_key import CheckKey
 from atrium.services.elsewhere import Elsewhere
-from atrium.services.embed import EmbedTexts
+from atrium.services.embed_beside import EmbedBeside
 from atrium.services.fill_store import FillBounds, FillStore
 from atrium.services.ground_chat import GroundChat
 from atrium.services.log_in import LogIn
@@ -75,7 +75,7 @@ def build_log_in(settings: Settings, storage: Storage, people: People, pepper: b
 
 @asynccontextmanager
 async def opened_documents(
-    settings: Settings, folder: DataFolder, storage: Storage, embed: EmbedTexts, tell: Tell
+    settings: Settings, folder: DataFolder, storage: Storage, embed: EmbedBeside, tell: Tell
 ) -> AsyncGenerator[Documents]:
     """Document stores, with the tasks that fill them."""
     own = settings.documents
@@ -83,13 +83,13 @@ async def opened_documents(
     parser = DocumentParser(bounds, folder.tmp, child_environment(os.environ))
     shelf = await open_shelf(storage, folder.stores, ShelfBounds(own.open_stores, own.vector_memory))
     cutting = Cutting(own.chunk_tokens * CHARACTERS, own.overlap_tokens * CHARACTERS)
-    stores = Stores(storage.stores, shelf, storage.users, embed.models, cutting, own.stores_per_user)
+    stores = Stores(storage.stores, shelf, storage.users, embed.usher.models, cutting, own.stores_per_user)
     prepare = PrepareDocument(parser, shelf, embed, folder.files, own.max_chunks)
     filling = FillBounds(own.parallel, own.queue, folder.mark)
     try:
         async with FillStore(stores, storage.ingests, prepare, filling, tell) as fill:
-            search = SearchStore(stores, shelf, embed, own.query_text)
-            yield Documents(stores, StoreDocuments(stores, fill), search, parser, GroundChat(stores, search))
+            search = SearchStore(shelf, embed, own.query_text)
+            yield Documents(stores, StoreDocuments(stores, fill, embed), search, parser, GroundChat(stores, search))
     finally:
         await parser.close()
         await shelf.close()

@@ -178,6 +178,8 @@ class Ingest:
     document: Document
     user_id: int | None
     """Who brought it."""
+    key_id: int | None
+    """With which key."""
     home: str
     """The data folder that its file lies in."""
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from atrium.core.answers import Usage
 from atrium.core.requests import Dialect
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What another model read or wrote for a request, such as the vector of its question."""
+
+    model: str
+    endpoint: str
+    """Empty for the built-in engine."""
+    usage: Usage
 
 
 @dataclass(slots=True)
@@ -32,3 +43,8 @@ class Trail:
     """Which one the endpoint was asked in."""
     dropped: list[str] = field(default_factory=list[str])
     """Fields that the endpoint's dialect has no word for."""
+    beside: list[Beside] = field(default_factory=list[Beside])
+
+    def aside(self) -> Trail:
+        """For work beside the answer: where that goes and what it loses is not told, what it uses is."""
+        return Trail(self.request_id, self.address, lossy=True, beside=self.beside)

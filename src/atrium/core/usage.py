@@ -24,7 +24,7 @@ class UsageRecord:
     endpoint: str
     """Empty for the built-in engine."""
     requests: int
-    """0 for a listing: it counts as a hit of its door alone."""
+    """0 for a listing, which counts as a hit of its door alone, and for what was used beside a request."""
     failures: int
     prompt_tokens: int
     completion_tokens: int

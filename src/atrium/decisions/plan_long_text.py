@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from atrium.core.errors import ContextTooLong
 from atrium.core.long_text import Strategy
+from atrium.decisions.split_tokens import SHARED
 
 EXACT_MARGIN, ESTIMATED_MARGIN = 0.02, 0.10
 """Shares of the window that stay free, since texts side by side are not cut into tokens as each alone."""
@@ -87,6 +88,21 @@ def most_calls(strategy: Strategy, parts: int, room: Room) -> int:
         notes = len(groups([room.notes] * notes, room.part))
         calls += notes
     return calls
+
+
+def most_tokens(strategy: Strategy, text: int, calls: tuple[int, int], room: Room, frame: int) -> int:
+    """Of all prompts and answers together, repetitions of what failed aside. `calls`: for the parts, and in all."""
+    parts, total = calls
+    last = frame + room.whole + room.answer
+    if strategy is Strategy.DIRECT:
+        return frame + text + room.answer
+    if strategy is Strategy.RETRIEVAL:
+        return last
+    if strategy is Strategy.REFINE:
+        return parts * (frame + room.step + 2 * room.draft)
+    reading = text + parts * (frame + room.part // SHARED + 1 + room.notes)
+    merging = (total - parts - 1) * (frame + room.part + room.notes)
+    return reading + merging + last
 
 
 def groups(lengths: Sequence[int], most: int) -> list[tuple[int, ...]]:

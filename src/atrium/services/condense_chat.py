@@ -11,7 +11,7 @@ from atrium.core.long_text import LongText
 from atrium.core.models import Ability
 from atrium.core.people import Caller
 from atrium.core.requests import Chat, Message, Overflow, Role
-from atrium.core.trails import Trail
+from atrium.core.trails import Beside, Trail
 from atrium.decisions.fit_context import Turn, droppable, shortened_target, without
 from atrium.decisions.resolve_name import resolve_name
 from atrium.services.chat import AnswerChat
@@ -45,7 +45,7 @@ class CondenseChat:
             if not turns:
                 raise
             try:
-                return await self._condensed(chat, caller, turns)
+                return await self._condensed(chat, caller, turns, trail or Trail())
             except ContextTooLong:
                 raise too_long from None
 
@@ -56,20 +56,27 @@ class CondenseChat:
             return self.answer_chat.overflow.default
         return self.answer_chat.overflow.of(resolve_name(name, catalog, Ability.CHAT))
 
-    async def _condensed(self, chat: Chat, caller: Caller, turns: Sequence[Turn]) -> Events:
+    async def _condensed(self, chat: Chat, caller: Caller, turns: Sequence[Turn], trail: Trail) -> Events:
         writer = await self.long_context.writers.of(chat.model, caller)
         note = max(1, min(LONGEST_NOTE, writer.window // NOTE_SHARE))
         most = shortened_target(writer.window, chat.sampling.max_tokens) - note - MESSAGE
         gone = await leaving(chat, turns, writer, most)
         asked = LongText(transcript(chat.messages, gone), REQUEST, chat.model, note)
-        work = await self.long_context.plan(asked, caller)
-        told = await work.run()
+        summary = Message(Role.SYSTEM, HEADING + await self._summary(asked, caller, trail))
         kept = without(chat.messages, gone)
-        summary = Message(Role.SYSTEM, HEADING + told.result.strip())
         first = next((place for place, message in enumerate(kept) if message.role is not Role.SYSTEM), len(kept))
         messages = (*kept[:first], summary, *kept[first:])
-        answer = await self.answer_chat(replace(chat, messages=messages, overflow="left"), caller)
+        answer = await self.answer_chat(replace(chat, messages=messages, overflow="left"), caller, trail)
         return replace(answer, truncated=answer.truncated + len(gone))
+
+    async def _summary(self, asked: LongText, caller: Caller, trail: Trail) -> str:
+        work = await self.long_context.plan(asked, caller, beside=True)
+        work.begin()
+        try:
+            return (await work.run()).result.strip()
+        finally:
+            work.end()
+            trail.beside.append(Beside(work.writer.name, "", work.usage))
 
 
 async def leaving(chat: Chat, turns: Sequence[Turn], writer: Writer, most: int) -> tuple[Turn, ...]:

@@ -183,7 +183,7 @@ class FillStore:
         if found is None:
             return
         store, _ = found
-        caller = Caller(ingest.user_id, store.owner)
+        caller = Caller(ingest.user_id, store.owner, key_id=ingest.key_id)
 
         def told(share: float) -> None:
             self._progress[document.id] = share

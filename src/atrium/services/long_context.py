@@ -8,20 +8,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from atrium.core.answers import Usage
 from atrium.core.errors import AtriumError, ContextTooLong, InvalidValue, ShuttingDown, TooLarge, UpstreamFailed
 from atrium.core.long_text import LongAnswer, LongText, Progress, Strategy, Written
+from atrium.core.models import Ability
 from atrium.core.people import Caller
 from atrium.core.ports import Remotes, Tokenizers
+from atrium.core.quotas import Worst
 from atrium.core.requests import Message
 from atrium.decisions import word_long_text as wording
 from atrium.decisions.allow import check_model
-from atrium.decisions.plan_long_text import HEADING, Room, choose_strategy, groups, most_calls, room_of
+from atrium.decisions.plan_long_text import HEADING, Room, choose_strategy, groups, most_calls, most_tokens, room_of
 from atrium.decisions.rank_passages import rank_passages
 from atrium.decisions.split_tokens import split_tokens
 from atrium.services.chat import AnswerChat
+from atrium.services.meter import Hold
+from atrium.services.metered import Usher
 from atrium.services.tokenize import Tokenize
 from atrium.services.writers import MESSAGE, Writer, Writers, frame_of
 from atrium.settings.tree import LongContextSettings
@@ -35,13 +40,14 @@ Tell = Callable[[Progress], None]
 @dataclass(frozen=True, slots=True)
 class LongContext:
     writers: Writers
+    usher: Usher
     most_text: int
     """Characters."""
     most_parts: int
     """Calls that one text may take."""
 
-    async def plan(self, asked: LongText, caller: Caller) -> Work:
-        """Nothing is sent to the model yet.
+    async def plan(self, asked: LongText, caller: Caller, *, beside: bool = False) -> Work:
+        """Nothing is sent to the model yet. `beside`: it is not what the caller asked for, only needed for it.
 
         Raises InvalidValue and TooLarge for the text, ContextTooLong for the prompt, what naming a model raises, and
         Forbidden where the caller's key is not for it.
@@ -51,15 +57,17 @@ class LongContext:
         if len(asked.text) > self.most_text:
             raise TooLarge(f"'text' has {len(asked.text)} characters; at most {self.most_text} are taken", param="text")
         writer = await self.writers.of(asked.model, caller)
-        check_model(caller, (asked.model or writer.name, writer.name))
+        names = (*self.usher.meant(asked.model or writer.name, Ability.CHAT), writer.name)
+        check_model(caller, names)
         frame = 0
         for messages in wording.frames(asked.prompt):
             frame = max(frame, await writer.count(frame_of(messages)) + MESSAGE * (len(messages) + 1))
         room = room_of(writer.window, asked.max_tokens, frame, exact=writer.exact)
         ends, scale = await writer.places(asked.text)
-        strategy = asked.strategy or choose_strategy(int(len(ends) * scale) + 1, room, asked.prompt)
+        length = int(len(ends) * scale) + 1
+        strategy = asked.strategy or choose_strategy(length, room, asked.prompt)
         if strategy is Strategy.DIRECT:
-            if int(len(ends) * scale) + 1 > room.whole:
+            if length > room.whole:
                 raise ContextTooLong(f"The text has more than the {room.whole} tokens that fit at once", param="text")
             parts = (asked.text,)
         else:
@@ -73,7 +81,9 @@ class LongContext:
                 hint="Use a model with a larger window",
                 param="text",
             )
-        return Work(asked, writer, room, strategy, parts, calls)
+        tokens = most_tokens(strategy, length, (len(parts), calls), room, frame)
+        reserve = partial(self.usher.meter.use, caller, names, Worst(tokens, tokens), asked=not beside)
+        return Work(asked, writer, room, strategy, parts, calls, reserve)
 
 
 @dataclass(slots=True)
@@ -87,13 +97,25 @@ class Work:
     parts: tuple[str, ...]
     total: int
     """Calls that there will be at most."""
+    reserve: Callable[[], Hold]
+    """Of the caller's quotas, all that the work may take."""
+    hold: Hold | None = None
     done: int = 0
     calls: int = 0
     usage: Usage = field(default_factory=Usage)
     tell: Tell | None = None
 
+    def begin(self) -> None:
+        """Whoever begins it must end it. Raises RateLimited."""
+        self.hold = self.reserve()
+
+    def end(self) -> None:
+        """What was used is settled, and all else given back."""
+        if self.hold is not None:
+            self.hold.settle(self.usage.prompt_tokens + self.usage.completion_tokens, counts=self.done > 0)
+
     async def run(self, tell: Tell | None = None) -> LongAnswer:
-        """Cancelling it ends the calls that are under way.
+        """Of a work that has begun. Cancelling it ends the calls that are under way.
 
         Raises UpstreamFailed when a part failed twice: an answer that misses a part is never given.
         """
@@ -241,11 +263,11 @@ class Work:
 
 
 def work_on(
-    chat: AnswerChat, remotes: Remotes, words: Tokenizers, own: LongContextSettings, most_text: int
+    chat: AnswerChat, remotes: Remotes, words: Tokenizers, usher: Usher, own: LongContextSettings, most_text: int
 ) -> LongContext:
     """Long texts for the models that `chat` answers with, and those of endpoints."""
     tokens = Tokenize(chat.models, remotes, words, chat.engines, most_text)
-    return LongContext(Writers(tokens, chat, remotes, own.local, own.remote), most_text, own.calls)
+    return LongContext(Writers(tokens, chat, remotes, own.local, own.remote), usher, most_text, own.calls)
 
 
 async def side_by_side(work: Callable[[int], Awaitable[T]], count: int, most: int) -> list[T]:

@@ -86,11 +86,15 @@ class Meter:
             return NOTHING
         return self._take(self._lines(caller, (), Measure.REQUESTS), (), ONE)
 
-    def use(self, caller: Caller, names: Names, worst: Worst) -> Hold:
-        """One use of a model, by the names that it is known by. Raises RateLimited."""
+    def use(self, caller: Caller, names: Names, worst: Worst, *, asked: bool = True) -> Hold:
+        """One use of a model, by the names that it is known by. Raises RateLimited.
+
+        `asked`: the caller asked for this very model; else it is used beside, and its tokens alone count.
+        """
         if not self._quotas or is_exempt(caller):
             return NOTHING
-        requests = [line for line in self._lines(caller, names, Measure.REQUESTS) if line.quota.subject.model]
+        requests = self._lines(caller, names, Measure.REQUESTS) if asked else []
+        requests = [line for line in requests if line.quota.subject.model]
         return self._take(requests, self._lines(caller, names, Measure.TOKENS), worst)
 
     @property

@@ -45,9 +45,12 @@ class Usher:
 
     def names(self, caller: Caller, name: str, ability: Ability) -> tuple[str, ...]:
         """As the caller wrote it, and all that it may mean. Raises Forbidden where the key is not for the model."""
-        names = tuple(dict.fromkeys((name, *candidates(name, self.models.snapshot(), ability))))
+        names = self.meant(name, ability)
         check_model(caller, names)
         return names
+
+    def meant(self, name: str, ability: Ability) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((name, *candidates(name, self.models.snapshot(), ability))))
 
 
 @dataclass(frozen=True, slots=True)

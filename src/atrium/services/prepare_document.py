@@ -13,7 +13,7 @@ from atrium.core.errors import ContextTooLong, TooLarge, UnreadableDocument
 from atrium.core.people import Caller
 from atrium.core.requests import Embed
 from atrium.decisions.split_text import split_text
-from atrium.services.embed import EmbedTexts
+from atrium.services.metered import Embeddings
 
 TOGETHER = 256
 """Chunks in one request for vectors: enough to keep the engine busy, few enough for others to have their turn."""
@@ -27,7 +27,7 @@ READ = 0.1
 class PrepareDocument:
     parser: Parser
     shelf: Shelf
-    embed: EmbedTexts
+    embed: Embeddings
     files: Path
     """Where a document's file lies under its id."""
     most_chunks: int

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atrium.core.document_ports import Shelf
-from atrium.core.documents import Act, Found, Mode, Query, Scored, Store
+from atrium.core.documents import Found, Mode, Query, Scored, Store
 from atrium.core.errors import InvalidValue
 from atrium.core.people import Caller
 from atrium.core.requests import Embed
+from atrium.core.trails import Trail
 from atrium.decisions.fold_text import query_terms
 from atrium.decisions.fuse_ranks import fuse_ranks
-from atrium.services.embed import EmbedTexts
-from atrium.services.stores import Stores
+from atrium.services.metered import Embeddings
 
 NEAR_PERCENT = 50.0
 """Least similarity of what is found by its vector, where nothing is said; what holds the very words needs none."""
@@ -25,32 +25,26 @@ MOST_CANDIDATES = 4096
 
 @dataclass(frozen=True, slots=True)
 class SearchStore:
-    stores: Stores
     shelf: Shelf
-    embed: EmbedTexts
+    embed: Embeddings
     longest: int
     """Characters of a query."""
 
-    async def __call__(self, store_id: str, query: Query, caller: Caller) -> tuple[Found, ...]:
-        """Best first. Raises NotFound, InvalidValue, and what embedding raises."""
-        store = (await self.stores.reach(store_id, caller, Act.READ)).store
-        return await self.within(store, query, caller)
-
-    async def within(self, store: Store, query: Query, caller: Caller) -> tuple[Found, ...]:
-        """In a store that the caller may read."""
+    async def within(self, store: Store, query: Query, caller: Caller, trail: Trail) -> tuple[Found, ...]:
+        """In a store that the caller may read, best first. Raises InvalidValue, and what embedding raises."""
         if not query.text.strip():
             raise InvalidValue("'query' is empty", param="query")
         if len(query.text) > self.longest:
             raise InvalidValue(f"'query' has more than {self.longest} characters", param="query")
-        vector = await self._vector(store, query.text, caller)
+        vector = await self._vector(store, query.text, caller, trail)
         ids = await self._ranked(store.id, query, vector)
         found = await self.shelf.found(store.id, ids, vector)
         least = query.least_percent or 0.0
         return tuple(one for one in found if percent(one.similarity) >= least)[: query.top_k]
 
-    async def _vector(self, store: Store, text: str, caller: Caller) -> bytes:
+    async def _vector(self, store: Store, text: str, caller: Caller, trail: Trail) -> bytes:
         # A query longer than the model's window is looked for by its beginning; documents are never cut.
-        made = await self.embed(Embed(store.vectorizer, (text,), truncate=True), caller)
+        made = await self.embed(Embed(store.vectorizer, (text,), truncate=True), caller, trail)
         return made.vectors[0]
 
     async def _ranked(self, store_id: str, query: Query, vector: bytes) -> list[int]:

@@ -14,6 +14,7 @@ from atrium.core.documents import Act, Document, Ingest, Parsed, Status, Store, 
 from atrium.core.errors import InvalidValue
 from atrium.core.people import Caller
 from atrium.decisions.name_file import name_file
+from atrium.services.embed_beside import EmbedBeside
 from atrium.services.fill_store import FillStore, not_there
 from atrium.services.stores import Stores
 
@@ -22,16 +23,19 @@ from atrium.services.stores import Stores
 class StoreDocuments:
     stores: Stores
     fill: FillStore
+    embed: EmbedBeside
 
     async def add(self, store: Store, uploads: Sequence[Upload], caller: Caller) -> tuple[Document, ...]:
         """Take files that were read; they are on disk for good when this returns. In the order given.
 
         The very same file under the same name is the document that is there. `store` is one that the caller may write
-        to. Raises InvalidValue, QueueFull, NotFound when the store is gone meanwhile.
+        to. Raises InvalidValue, QueueFull, RateLimited where the caller may use no more of its model, and NotFound when
+        the store is gone meanwhile.
         """
         if not uploads:
             raise InvalidValue("There is no file in it", param="files")
         self.fill.check_room(len(uploads))
+        self.embed.check_left(store.vectorizer, caller)
         there = {one.filename: one for one in await self.fill.shelf.documents(store.id)}
         now = datetime.now(UTC)
         taken: dict[str, Document] = {}
@@ -58,9 +62,12 @@ class StoreDocuments:
         self.fill.arriving.update(ids)
         try:
             await asyncio.to_thread(keep_files, files)
-            await self.fill.enqueue([Ingest(one, caller.user_id, self.fill.bounds.home) for one in new])
+            await self.fill.enqueue([self._ingest(one, caller) for one in new])
         finally:
             self.fill.arriving.difference_update(ids)
+
+    def _ingest(self, document: Document, caller: Caller) -> Ingest:
+        return Ingest(document, caller.user_id, caller.key_id, self.fill.bounds.home)
 
     async def settled(self, documents: Sequence[Document]) -> tuple[Document, ...]:
         """Each as it is once it is in or has failed. Call it at once after `add`. Raises ShuttingDown."""
@@ -94,18 +101,19 @@ class StoreDocuments:
         return documents[0].id
 
     async def again(self, store_id: str, given: str, caller: Caller) -> Document:
-        """Cut and embed a document anew, or try one again that failed. Raises NotFound, Forbidden, QueueFull."""
+        """Cut and embed a document anew, or try one again that failed. Raises NotFound, and as `add` does."""
         store = (await self.stores.reach(store_id, caller, Act.WRITE)).store
         document = (await self._named(store.id, given))[0]
         if document.status is Status.PENDING:
             return document
         self.fill.check_room(1)
+        self.embed.check_left(store.vectorizer, caller)
         pending = replace(document, status=Status.PENDING, error="", progress=0.0)
         if document.status is Status.FAILED:
             await self.fill.ingests.retry(document.id)
             self.fill.start(document.id)
         else:
-            await self.fill.enqueue([Ingest(pending, caller.user_id, self.fill.bounds.home)])
+            await self.fill.enqueue([self._ingest(pending, caller)])
         return pending
 
     async def delete_store(self, store_id: str, caller: Caller) -> str:

@@ -37,6 +37,7 @@ ingests = Table(
     Column("id", String(36), nullable=False, unique=True),
     Column("store_id", String(36), ForeignKey("stores.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("user_id", Integer),
+    Column("key_id", Integer),
     Column("home", String(32), nullable=False),
     Column("filename", String(255), nullable=False),
     Column("size", BigInteger, nullable=False),

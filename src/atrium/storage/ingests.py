@@ -70,6 +70,7 @@ def values_of(ingest: Ingest) -> dict[str, object]:
         "id": document.id,
         "store_id": document.store_id,
         "user_id": ingest.user_id,
+        "key_id": ingest.key_id,
         "home": ingest.home,
         "filename": document.filename,
         "size": document.size,
@@ -93,4 +94,4 @@ def as_ingest(row: Row[Any]) -> Ingest:
         status=Status(row.status),
         error=row.error,
     )
-    return Ingest(document, row.user_id, row.home)
+    return Ingest(document, row.user_id, row.key_id, row.home)

@@ -25,12 +25,14 @@ class StoredUsage:
 
     async def write(self, records: Sequence[UsageRecord]) -> None:
         """All or none of them."""
-        metered = [record for record in records if record.requests]
+        metered = [record for record in records if record.requests or tokens_of(record)]
         async with self._database.writing() as connection:
             if metered:
                 await connection.execute(insert(usage), [raw_row(record) for record in metered])
                 await self._add(connection, usage_hours, hour_rows(metered), ADDED)
-            await self._add(connection, usage_doors, door_rows(records), ("hits",))
+            await self._add(
+                connection, usage_doors, door_rows([record for record in records if record.hits]), ("hits",)
+            )
 
     async def _add(
         self, connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]], added: Iterable[str]
@@ -115,6 +117,10 @@ def raw_row(record: UsageRecord) -> dict[str, Any]:
         "seconds": record.seconds,
         "exact": record.exact,
     }
+
+
+def tokens_of(record: UsageRecord) -> int:
+    return record.prompt_tokens + record.completion_tokens
 
 
 def hour_rows(records: Iterable[UsageRecord]) -> list[dict[str, Any]]:

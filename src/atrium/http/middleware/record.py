@@ -14,6 +14,7 @@ from atrium.http.edge import Exchange, closing_fields, local_headers, stamp_head
 from atrium.http.local_record import LocalRecord, is_kept, local_record_of, losses_of
 from atrium.http.metering import GATEWAY, Ran, record_of
 from atrium.http.scope import header, is_control, lane_of, peer_of, set_exchange
+from atrium.services.embed_beside import record_beside
 from atrium.telemetry.metrics import Metrics
 
 LOSSY = b"x-atrium-allow-lossy"
@@ -88,6 +89,8 @@ class Record:
         door = GATEWAY if exchange.olla else door_of(exchange.path)
         if exchange.caller is None or exchange.control or door is None:
             return
-        ran = Ran(model=exchange.model, usage=exchange.usage)
+        ran = Ran(exchange.trail.endpoint, exchange.model, exchange.usage)
         ended = (exchange.method, exchange.status)
         self._books.use(record_of(exchange.caller, door, ended, now - exchange.started, ran))
+        for used in exchange.trail.beside:
+            self._books.use(record_beside(used, exchange.caller, door))

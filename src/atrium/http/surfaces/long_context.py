@@ -41,15 +41,23 @@ class Surface:
         exchange, caller = told(request)
         work = await while_connected(request.receive, self.services.long_context.plan(call.asked, caller))
         exchange.model = work.writer.name
+        work.begin()
         if call.stream:
             return EventAnswer(WorkStream(work, exchange), render, error_event, {})
-        answer = await while_connected(request.receive, work.run())
-        exchange.usage = answer.usage
+        try:
+            answer = await while_connected(request.receive, work.run())
+        finally:
+            settle(work, exchange)
         return Response(answer_body(answer), media_type=JSON)
 
 
 def render(event: Progress | LongAnswer) -> bytes:
     return progress_event(event) if isinstance(event, Progress) else answer_event(event) + DONE
+
+
+def settle(work: Work, exchange: Exchange) -> None:
+    work.end()
+    exchange.usage = work.usage
 
 
 class WorkStream:
@@ -77,9 +85,7 @@ class WorkStream:
         while not self._told:
             if self._doing.done():
                 self._ended = True
-                answer = self._doing.result()
-                self._exchange.usage = answer.usage
-                return answer
+                return self._doing.result()
             self._changed.clear()
             await self._changed.wait()
         return self._told.popleft()
@@ -88,6 +94,7 @@ class WorkStream:
         if self._doing is not None:
             self._doing.cancel()
             await asyncio.gather(self._doing, return_exceptions=True)
+        settle(self._work, self._exchange)
 
     def _tell(self, progress: Progress) -> None:
         self._told.append(progress)

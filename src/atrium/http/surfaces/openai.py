@@ -77,7 +77,8 @@ class Surface:
             self.services.keep_completions.refuse_large(len(raw))
         chat = replace(chat, overflow=asked_overflow(request) or chat.overflow)
         exchange, caller = told(request)
-        chat, citations = await while_connected(request.receive, self.services.documents.ground_chat(chat, caller))
+        ground = self.services.documents.ground_chat(chat, caller, exchange.trail)
+        chat, citations = await while_connected(request.receive, ground)
         exchange.model = self._card_name(chat.model, Ability.CHAT)
         exchange.user, exchange.metadata = chat.user, chat.metadata
         answer = await while_connected(request.receive, self.services.answer_chat(chat, caller, exchange.trail))

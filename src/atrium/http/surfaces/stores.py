@@ -183,7 +183,8 @@ class Surface:
         call = parse_query(await self._body(request), self.bounds.request)
         caller = await self._caller(request)
         store = (await self.stores.reach(call.datastore_id, caller, Act.READ)).store
-        found = await while_connected(request.receive, self.services.search.within(store, call.query, caller))
+        search = self.services.search.within(store, call.query, caller, exchange_of(request.scope).trail)
+        found = await while_connected(request.receive, search)
         hits = [hit_object(store, one, percent(one.similarity)) for one in found]
         return Response(orjson.dumps(hits), media_type=JSON)
 
