@@ -12,6 +12,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
 Json = dict[str, Any]
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+TOO_LONG: Json = {
+    "error": {
+        "message": "This model's maximum context length is 2048 tokens. Please reduce the length of the messages.",
+        "type": "invalid_request_error",
+        "param": "messages",
+        "code": "context_length_exceeded",
+    }
+}
 WORD = re.compile(r"\s*\S+|\s+$")
 
 
@@ -48,6 +57,10 @@ class Endpoint:
     """Tokens that were asked for, and at which temperature."""
     overruns: list[int] = field(default_factory=list[int])
     """Prompt and answer tokens of requests that the window does not hold."""
+    strict: bool = False
+    """What its window does not hold is refused."""
+    more: Json = field(default_factory=dict[str, Any])
+    """Of its configuration."""
     crowd: int = 0
     """Generations wait until so many are under way."""
     crowded: threading.Event = field(default_factory=threading.Event)
@@ -60,7 +73,8 @@ class Endpoint:
 
     @property
     def config(self) -> Json:
-        return {"name": self.name or f"at-{self.kind}", "url": f"http://127.0.0.1:{self.port}", "type": self.kind}
+        name = self.name or f"at-{self.kind}"
+        return {"name": name, "url": f"http://127.0.0.1:{self.port}", "type": self.kind, **self.more}
 
     def measure(self, text: str) -> int:
         """In tokens: vLLM's are characters here, the others' words."""
@@ -90,6 +104,8 @@ class Endpoint:
             return 200, {"model_info": info, "parameters": "", "details": {}}
         if path == ("/api/chat" if self.kind == "ollama" else "/v1/chat/completions"):
             return self.generate(body)
+        if path == ("/api/embed" if self.kind == "ollama" else "/v1/embeddings"):
+            return self.embed(body)
         return 404, {"error": "there is nothing here"}
 
     def generate(self, body: Json) -> tuple[int, Json]:
@@ -104,6 +120,9 @@ class Endpoint:
             self.busiest = max(self.busiest, self.busy)
             if self.measure(prompt) + most > self.window:
                 self.overruns.append(self.measure(prompt) + most)
+                if self.strict:
+                    self.busy -= 1
+                    return 400, TOO_LONG
         self.arrived.set()
         if self.busy >= self.crowd:
             self.crowded.set()
@@ -117,6 +136,18 @@ class Endpoint:
         finally:
             with self.lock:
                 self.busy -= 1
+
+    def embed(self, body: Json) -> tuple[int, Json]:
+        """A word's letters are its direction: the same words, the same vector."""
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        self.prompts += texts
+        vectors = [[float(text.lower().count(letter)) for letter in LETTERS] for text in texts]
+        count = sum(map(self.measure, texts))
+        if self.kind == "ollama":
+            return 200, {"model": self.model, "embeddings": vectors, "prompt_eval_count": count}
+        data = [{"object": "embedding", "index": place, "embedding": one} for place, one in enumerate(vectors)]
+        usage = {"prompt_tokens": count, "total_tokens": count}
+        return 200, {"object": "list", "model": self.model, "data": data, "usage": usage}
 
     def answer(self, text: str, prompt: int) -> Json:
         count = self.measure(text)

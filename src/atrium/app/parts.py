@@ -83,7 +83,7 @@ async def opened_documents(
     parser = DocumentParser(bounds, folder.tmp, child_environment(os.environ))
     shelf = await open_shelf(storage, folder.stores, ShelfBounds(own.open_stores, own.vector_memory))
     cutting = Cutting(own.chunk_tokens * CHARACTERS, own.overlap_tokens * CHARACTERS)
-    stores = Stores(storage.stores, shelf, storage.users, embed.usher.models, cutting, own.stores_per_user)
+    stores = Stores(storage.stores, shelf, storage.users, embed, cutting, own.stores_per_user)
     prepare = PrepareDocument(parser, shelf, embed, folder.files, own.max_chunks)
     filling = FillBounds(own.parallel, own.queue, folder.mark)
     try:

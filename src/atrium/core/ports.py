@@ -10,7 +10,6 @@ from typing import Protocol
 from atrium.core.answers import Embedded, EventStream
 from atrium.core.completions import CompletionPage, CompletionQuery, KeptCompletion
 from atrium.core.endpoints import RemoteModel, Runner, RunnerPlan, RunnerStatus
-from atrium.core.long_text import Written
 from atrium.core.models import Available, Catalog, Installing, ModelCard, Said
 from atrium.core.people import Act, Caller, Key, NewKey, Session, User
 from atrium.core.requests import Chat, Completion, Embed, Media, Message, Prompt
@@ -168,7 +167,7 @@ class Tokenizers(Protocol):
 
 
 class Remotes(Protocol):
-    """The models of all endpoints."""
+    """The models of all endpoints: which there are, and how they count. They are asked by way of `Remote`."""
 
     def names(self) -> tuple[str, ...]:
         """Of all endpoints, in order of their priority."""
@@ -192,15 +191,6 @@ class Remotes(Protocol):
     async def window(self, model: RemoteModel) -> int:
         """Tokens that a request may have, prompt and answer together: as the endpoint tells, else as configured, else
         4096. Raises nothing."""
-        ...
-
-    async def write(
-        self, model: RemoteModel, messages: Sequence[Message], max_tokens: int, temperature: float | None
-    ) -> Written:
-        """One whole answer. Cancelling it ends the endpoint's work.
-
-        Raises ContextTooLong where the endpoint says so, NotSent, UpstreamFailed, UpstreamTimeout.
-        """
         ...
 
     async def encode(self, model: RemoteModel, text: str) -> list[int] | None:

@@ -27,6 +27,7 @@ class Body(msgspec.Struct):
     name: msgspec.Raw = msgspec.Raw()
     source: msgspec.Raw = msgspec.Raw()
     atrium: msgspec.Raw = msgspec.Raw()
+    truncation: msgspec.Raw = msgspec.Raw()
 
 
 class Usual(msgspec.Struct):
@@ -34,6 +35,8 @@ class Usual(msgspec.Struct):
 
     model: str = ""
     stream: bool | None = None
+    atrium: msgspec.Raw = msgspec.Raw()
+    truncation: msgspec.Raw = msgspec.Raw()
 
 
 DECODER = msgspec.json.Decoder(Body)
@@ -48,8 +51,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     """The field that named the model."""
     form: tuple[int, int] | None = None
     """Where the value begins and ends in a form; None for a body that is JSON."""
-    grounded: bool = False
-    """Atrium's own extension is in it: there is more to do than to relay it."""
+    extended: bool = False
+    """Atrium's own extensions are in it: there is more to do than to relay it."""
 
 
 def peek_json(body: bytes, *, management: bool = False) -> Call:
@@ -61,7 +64,7 @@ def peek_json(body: bytes, *, management: bool = False) -> Call:
             # Told in full below.
             usual = None
         if usual is not None and usual.model and len(usual.model) <= LONGEST_MODEL:
-            return Call(usual.model, usual.stream)
+            return Call(usual.model, usual.stream, extended=bool(bytes(usual.atrium) or bytes(usual.truncation)))
     try:
         call = DECODER.decode(body)
         if not body.isascii():
@@ -72,11 +75,12 @@ def peek_json(body: bytes, *, management: bool = False) -> Call:
         raise InvalidJson(f"The body is not a JSON object: {str(bad)[:200]}") from None
     if not is_plain(body) or body.count(b'"model"') > 1:
         check_whole(body)
+    extended = bool(bytes(call.atrium) or bytes(call.truncation))
     for field in ("model", "name", "source") if management else ("model",):
         raw = bytes(getattr(call, field))
         if raw and raw != b"null":
-            return Call(read_name(raw, field), read_flag(bytes(call.stream)), field, grounded=bool(bytes(call.atrium)))
-    return Call("", read_flag(bytes(call.stream)), grounded=bool(bytes(call.atrium)))
+            return Call(read_name(raw, field), read_flag(bytes(call.stream)), field, extended=extended)
+    return Call("", read_flag(bytes(call.stream)), extended=extended)
 
 
 def is_plain(body: bytes) -> bool:

@@ -14,8 +14,8 @@ from atrium.http.edge import Headers, surface_of
 
 MANAGEMENT = frozenset({b"/api/pull", b"/api/push", b"/api/create", b"/api/copy", b"/api/delete"})
 """Ollama's routes that change what an endpoint has."""
-GROUNDED = frozenset({b"/v1/chat/completions", b"/ollama/v1/chat/completions"})
-"""Paths on which an answer may stand on document stores: there is more to do than to relay it."""
+EXTENSIBLE = frozenset({b"/v1/chat/completions", b"/ollama/v1/chat/completions"})
+"""Paths on which a chat may stand on document stores, or be shortened: there is more to do than to relay it."""
 NAMED = MANAGEMENT | {b"/api/show"}
 """Ollama's routes that may name the model by other fields."""
 BLOBS = b"/api/blobs/"

@@ -20,8 +20,9 @@ from atrium.core.usage import UsageRecord
 from atrium.decisions.choose_endpoint import Choice, Standings, Wanted, choose_endpoint, nobody
 from atrium.decisions.client_address import Network, is_trusted
 from atrium.decisions.doors import door_of
+from atrium.dialects.peek import Call
 from atrium.http.admission import Admission
-from atrium.http.asked import TRANSLATED, Asked, native_dialect
+from atrium.http.asked import EXTENSIBLE, TRANSLATED, Asked, native_dialect
 from atrium.http.edge import Exchange, closing_fields
 from atrium.http.explained import TranslatedRecord, translated_record
 from atrium.http.limits import Limiter
@@ -85,6 +86,14 @@ class Lane:
         self._refreshed = -REFRESH_EVERY
         shortest = min(self.proxy.header_timeout, self.proxy.idle_timeout) or 1.0
         self._tick = min(1.0, shortest / 4)
+
+    def extends(self, asked: Asked, call: Call) -> bool:
+        """Whether a chat stands on stores, or may be shortened: there is more to do than to relay it."""
+        if asked.rest not in EXTENSIBLE:
+            return False
+        own = self.settings.models
+        policy = own.context_policies.get(call.model, own.context_policy)
+        return call.extended or policy != "refuse" or b"x-atrium-truncate" in asked.first
 
     def apply(self, settings: Settings) -> None:
         """From the next request on."""

@@ -18,7 +18,7 @@ from atrium.decisions.break_circuit import Outcome
 from atrium.decisions.choose_endpoint import Wanted
 from atrium.decisions.relayed_path import check_path
 from atrium.dialects.peek import Call, peek_form, peek_json
-from atrium.http.asked import BLOBS, GROUNDED, NAMED, TARGETED, Asked
+from atrium.http.asked import BLOBS, NAMED, TARGETED, Asked
 from atrium.http.edge import Exchange, take_request_id
 from atrium.http.errors import as_atrium_error
 from atrium.http.forwarding import Forwarding
@@ -231,7 +231,7 @@ class Relayed:
 
     def _forward(self) -> None:
         call = Call() if self.upload is not None else self._peek()
-        if call.grounded and not self.asked.olla and self.asked.rest in GROUNDED:
+        if not self.asked.olla and self.lane.extends(self.asked, call):
             self.hand_over()
             return
         self.forwarding = Forwarding(self.lane, self, call)

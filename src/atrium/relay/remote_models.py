@@ -6,6 +6,7 @@ nothing was sent the next endpoint is asked; what may have run is never sent twi
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from atrium.core.answers import Embedded, EventStream
 from atrium.core.errors import (
     AtriumError,
     BadRequest,
+    ContextTooLong,
     ModelNotFound,
     ModelUnavailable,
     NotSent,
@@ -41,6 +43,12 @@ from atrium.settings.tree import Settings
 
 MOST_VECTORS = 256 * 1024 * 1024
 """Bytes of an embedder's whole answer."""
+TOO_MUCH = frozenset({400, 413, 422})
+TOO_LONG = re.compile(
+    r"context[ _-]?(length|window|size)|(prompt|input|messages?|text) (is|are) too (long|large)|too many tokens",
+    re.IGNORECASE,
+)
+"""How servers tell that a prompt does not fit: OpenAI, vLLM, llama.cpp, Ollama, text-embeddings-inference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +234,10 @@ def refusal_of(head: ResponseHead, body: bytes) -> AtriumError:
     """An endpoint's own refusal, to be told in the caller's dialect."""
     told = UpstreamError(head)
     told.piece(body)
-    return told.error()
+    error = told.error()
+    if head.status in TOO_MUCH and (error.code == ContextTooLong.code or TOO_LONG.search(error.message)):
+        return ContextTooLong(error.message, param=error.param)
+    return error
 
 
 @dataclass(frozen=True, slots=True)

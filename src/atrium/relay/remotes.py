@@ -12,17 +12,12 @@ import orjson
 from atrium.core.endpoints import RemoteModel
 from atrium.core.errors import (
     AtriumError,
-    ContextTooLong,
     InvalidValue,
     ModelUnavailable,
     NoEndpoint,
-    NotSent,
     UpstreamFailed,
 )
-from atrium.core.long_text import Written
-from atrium.core.requests import Message
-from atrium.decisions.break_circuit import Outcome
-from atrium.dialects.listings import tokens, writing
+from atrium.dialects.listings import tokens
 from atrium.relay.ask import Reply, ask
 from atrium.relay.directory import Directory, Endpoint
 from atrium.relay.discover import refresh
@@ -36,15 +31,12 @@ SHOWN_FOR = 60.0
 MOST_SHOWN = 1024
 ASSUMED_WINDOW = 4096
 """Of a model whose endpoint does not tell."""
-SERVER_ERROR = 500
 MISSING = frozenset({404, 405, 501})
 
 
 @dataclass(frozen=True, slots=True)
 class DirectoryRemotes:
     directory: Directory
-    answer_timeout: float
-    """Seconds for one whole answer."""
     _shown: OrderedDict[tuple[str, str], tuple[float, int]] = field(
         default_factory=OrderedDict[tuple[str, str], tuple[float, int]]
     )
@@ -89,32 +81,6 @@ class DirectoryRemotes:
             return told
         configured = next((one.spec.context for one in self.directory.endpoints if one.spec.name == model.endpoint), 0)
         return configured or ASSUMED_WINDOW
-
-    async def write(
-        self, model: RemoteModel, messages: Sequence[Message], max_tokens: int, temperature: float | None
-    ) -> Written:
-        endpoint = self._endpoint(model)
-        if model.kind.speaks_ollama:
-            path, body = writing.OLLAMA_PATH, writing.ollama_body(model.name, messages, max_tokens, temperature)
-        else:
-            path, body = writing.OPENAI_PATH, writing.openai_body(model.name, messages, max_tokens, temperature)
-        endpoint.lease(time.monotonic())
-        outcome = Outcome.NEITHER
-        try:
-            reply = await ask(endpoint, path, self.answer_timeout, body=body)
-            outcome = Outcome.FAILURE if reply.head.status >= SERVER_ERROR else Outcome.SUCCESS
-        except NotSent:
-            self.directory.refused(endpoint)
-            raise
-        except AtriumError:
-            outcome = Outcome.FAILURE
-            raise
-        finally:
-            endpoint.give_back(outcome, time.monotonic())
-        told = reply.body[:1000].decode("utf-8", "replace")
-        if reply.head.status in (400, 413) and writing.TOO_LONG.search(told):
-            raise ContextTooLong("The endpoint says that the text does not fit its model's window", param="text")
-        return writing.read_ollama(good(reply)) if model.kind.speaks_ollama else writing.read_openai(good(reply))
 
     async def encode(self, model: RemoteModel, text: str) -> list[int] | None:
         kind = model.kind.name

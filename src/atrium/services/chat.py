@@ -34,7 +34,10 @@ class Overflows:
     models: Mapping[str, Overflow] = field(default_factory=dict[str, Overflow])
 
     def of(self, card: ModelCard) -> Overflow:
-        return self.models.get(card.name, self.default)
+        return self.named(card.name)
+
+    def named(self, model: str) -> Overflow:
+        return self.models.get(model, self.default)
 
 
 @dataclass(frozen=True, slots=True)

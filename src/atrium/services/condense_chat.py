@@ -1,4 +1,8 @@
-"""A conversation that does not fit its model's window goes on with a summary of its older turns, where it may."""
+"""A conversation that does not fit its model's window goes on without its older turns, or with a summary of them.
+
+For models here only summaries are made here: what else may be left out is left out where the prompt is counted. An
+endpoint cuts in silence, or refuses, so what is sent to it is counted first.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,8 @@ from atrium.services.writers import MESSAGE, Writer
 
 NOTE_SHARE, LONGEST_NOTE = 8, 1024
 """A summary has at most an eighth of the window."""
+SHARES = (1.0, 0.75, 0.5)
+"""Of what our own count has room for; an endpoint may count otherwise."""
 REQUEST = (
     "Summarise this conversation so that it can go on without it: what was asked, what was answered, what was agreed, "
     "names, numbers, what is still open."
@@ -35,7 +41,12 @@ class CondenseChat:
 
     async def __call__(self, chat: Chat, caller: Caller, trail: Trail | None = None) -> Events:
         """Raises what an answer raises; ContextTooLong also where what has to stay is too long."""
-        how = chat.overflow or self._policy(chat.model)
+        trail = trail or Trail()
+        answer_chat = self.answer_chat
+        catalog = answer_chat.models.snapshot()
+        if answer_chat.elsewhere.answers(chat.model, catalog, Ability.CHAT):
+            return await self._elsewhere(chat, caller, trail, chat.overflow or answer_chat.overflow.named(chat.model))
+        how = chat.overflow or answer_chat.overflow.of(resolve_name(chat.model, catalog, Ability.CHAT))
         if how != "summarize":
             return await self.answer_chat(chat, caller, trail)
         try:
@@ -45,22 +56,53 @@ class CondenseChat:
             if not turns:
                 raise
             try:
-                return await self._condensed(chat, caller, turns, trail or Trail())
+                return await self._condensed(chat, caller, turns, trail)
             except ContextTooLong:
                 raise too_long from None
 
-    def _policy(self, name: str) -> Overflow:
-        """Of a local model its own, where it has one; raises what naming a model raises."""
-        catalog = self.answer_chat.models.snapshot()
-        if self.answer_chat.elsewhere.answers(name, catalog, Ability.CHAT):
-            return self.answer_chat.overflow.default
-        return self.answer_chat.overflow.of(resolve_name(name, catalog, Ability.CHAT))
+    async def _elsewhere(self, chat: Chat, caller: Caller, trail: Trail, how: Overflow) -> Events:
+        turns = () if how == "refuse" else droppable(chat.messages, how)
+        if not turns:
+            return await self.answer_chat(chat, caller, trail)
+        if not await self._overflows(chat, caller):
+            try:
+                return await self.answer_chat(chat, caller, trail)
+            except ContextTooLong:
+                # It counts otherwise than we do.
+                pass
+        if how == "summarize":
+            return await self._condensed(chat, caller, turns, trail)
+        return await self._shortened(chat, caller, turns, trail)
+
+    async def _overflows(self, chat: Chat, caller: Caller) -> bool:
+        writer = await self.long_context.writers.of(chat.model, caller)
+        room = writer.window - (chat.sampling.max_tokens or 1)
+        size = sum(len(message.text.encode("utf-8", "replace")) + MESSAGE for message in chat.messages)
+        # No token is less than a byte, so most chats need not be counted.
+        return size > room and sum(await lengths_of(chat, writer)) > room
+
+    async def _shortened(self, chat: Chat, caller: Caller, turns: Sequence[Turn], trail: Trail) -> Events:
+        """Without ever more turns, for as long as the endpoint finds it too long."""
+        writer = await self.long_context.writers.of(chat.model, caller)
+        lengths = await lengths_of(chat, writer)
+        most = shortened_target(writer.window, chat.sampling.max_tokens)
+        *shares, last = SHARES
+        for share in shares:
+            try:
+                return await self._without(chat, caller, leaving(lengths, turns, int(most * share)), trail)
+            except ContextTooLong:
+                continue
+        return await self._without(chat, caller, leaving(lengths, turns, int(most * last)), trail)
+
+    async def _without(self, chat: Chat, caller: Caller, gone: Sequence[Turn], trail: Trail) -> Events:
+        answer = await self.answer_chat(replace(chat, messages=without(chat.messages, gone)), caller, trail)
+        return replace(answer, truncated=answer.truncated + len(gone))
 
     async def _condensed(self, chat: Chat, caller: Caller, turns: Sequence[Turn], trail: Trail) -> Events:
         writer = await self.long_context.writers.of(chat.model, caller)
         note = max(1, min(LONGEST_NOTE, writer.window // NOTE_SHARE))
         most = shortened_target(writer.window, chat.sampling.max_tokens) - note - MESSAGE
-        gone = await leaving(chat, turns, writer, most)
+        gone = leaving(await lengths_of(chat, writer), turns, most)
         asked = LongText(transcript(chat.messages, gone), REQUEST, chat.model, note)
         summary = Message(Role.SYSTEM, HEADING + await self._summary(asked, caller, trail))
         kept = without(chat.messages, gone)
@@ -79,9 +121,13 @@ class CondenseChat:
             trail.beside.append(Beside(work.writer.name, "", work.usage))
 
 
-async def leaving(chat: Chat, turns: Sequence[Turn], writer: Writer, most: int) -> tuple[Turn, ...]:
-    """The oldest turns, as many as must go for the rest to have at most so many tokens; at least one."""
-    lengths = [await writer.count(message.text) + MESSAGE for message in chat.messages]
+async def lengths_of(chat: Chat, writer: Writer) -> list[int]:
+    """Tokens of each message."""
+    return [await writer.count(message.text) + MESSAGE for message in chat.messages]
+
+
+def leaving(lengths: Sequence[int], turns: Sequence[Turn], most: int) -> tuple[Turn, ...]:
+    """The first turns, as many as must go for the rest to have at most so many tokens; at least one."""
     size = sum(lengths)
     gone: list[Turn] = []
     for turn in turns:

@@ -13,7 +13,8 @@ from atrium.core.quotas import Worst
 from atrium.core.requests import Embed
 from atrium.core.trails import Beside, Trail
 from atrium.core.usage import UsageRecord
-from atrium.services.metered import Embeddings, Usher, tokens_of
+from atrium.services.embed import EmbedTexts
+from atrium.services.metered import Usher, tokens_of
 
 DOOR = "lollms"
 """Of what was used when its request had long been answered."""
@@ -23,7 +24,7 @@ DOOR = "lollms"
 class EmbedBeside:
     """A store's model is its owner's choice: which models a key is good for does not matter here, its quotas do."""
 
-    embeddings: Embeddings
+    embeddings: EmbedTexts
     usher: Usher
     note: Callable[[UsageRecord], None]
 
@@ -49,6 +50,10 @@ class EmbedBeside:
         else:
             trail.beside.append(used)
         return vectors
+
+    def is_elsewhere(self, model: str) -> bool:
+        """Whether the name means a model of an endpoint."""
+        return self.embeddings.elsewhere.answers(model, self.usher.models.snapshot(), Ability.EMBEDDING)
 
     def check_left(self, model: str, caller: Caller) -> None:
         """Raises RateLimited where not one token is left, before any work is begun."""

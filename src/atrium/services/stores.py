@@ -9,15 +9,18 @@ from datetime import UTC, datetime
 from atrium.core.document_ports import Shelf, StoreBook
 from atrium.core.documents import Act, Permission, Reached, Share, Store, StoreChange, Tally
 from atrium.core.errors import AtriumError, Conflict, Forbidden, InvalidValue, NotFound
-from atrium.core.models import Ability, ModelCard
+from atrium.core.models import Ability
 from atrium.core.people import Caller
-from atrium.core.ports import Models, UserBook
+from atrium.core.ports import UserBook
+from atrium.core.requests import Embed
 from atrium.decisions.reach_store import Verdict, reach_store
 from atrium.decisions.resolve_name import resolve_name
+from atrium.services.embed_beside import EmbedBeside
 
 LONGEST_NAME = 200
 LONGEST_DESCRIPTION = 10_000
 LEAST_CHUNK, MOST_CHUNK = 64, 16_384
+TRIAL = "the quick brown fox"
 SHARED = (Permission.READ_QUERY, Permission.READ_WRITE, Permission.REVECTORIZE)
 
 
@@ -45,7 +48,7 @@ class Stores:
     book: StoreBook
     shelf: Shelf
     users: UserBook
-    models: Models
+    embed: EmbedBeside
     cutting: Cutting
     most: int
     """Stores of one user."""
@@ -82,7 +85,7 @@ class Stores:
         return await self.shelf.tally(store_id)
 
     async def create(self, new: NewStore, caller: Caller) -> Store:
-        """Raises InvalidValue, ModelNotFound, Conflict, Forbidden for who is no user."""
+        """Raises InvalidValue, Conflict, Forbidden for who is no user, and what naming its model raises."""
         if caller.user_id is None:
             raise Forbidden("Stores belong to users", hint="Send the API key of one")
         size = self.cutting.size if new.chunk_size is None else new.chunk_size
@@ -93,7 +96,7 @@ class Stores:
             raise InvalidValue("'chunk_overlap' is from 0 to half of 'chunk_size'", param="chunk_overlap")
         if sum(store.owner_id == caller.user_id for store in await self.book.all()) >= self.most:
             raise Conflict(f"You have {self.most} stores already", hint="Delete one first")
-        card = self._vectorizer(new.vectorizer)
+        vectorizer = await self._vectorizer(new.vectorizer, caller)
         now = datetime.now(UTC)
         store = Store(
             id=str(uuid.uuid4()),
@@ -101,7 +104,7 @@ class Stores:
             owner=caller.name,
             name=checked_name(new.name),
             description=checked_description(new.description),
-            vectorizer=card.name,
+            vectorizer=vectorizer,
             is_public=new.is_public,
             chunk_size=size,
             chunk_overlap=given,
@@ -110,10 +113,17 @@ class Stores:
         )
         return await self.book.add(store)
 
-    def _vectorizer(self, name: str) -> ModelCard:
-        """Raises ModelNotFound, ModelLoading, InvalidValue."""
+    async def _vectorizer(self, name: str, caller: Caller) -> str:
+        """The model's own name; one of an endpoint is tried, since only it can tell what it is good for.
+
+        Raises ModelNotFound, ModelLoading, InvalidValue, and what the endpoint's answer raises.
+        """
+        embed = self.embed
         try:
-            return resolve_name(name, self.models.snapshot(), Ability.EMBEDDING)
+            if embed.is_elsewhere(name):
+                await embed(Embed(name, (TRIAL,)), caller)
+                return name
+            return resolve_name(name, embed.usher.models.snapshot(), Ability.EMBEDDING).name
         except AtriumError as error:
             error.param = "vectorizer"
             raise

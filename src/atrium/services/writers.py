@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from atrium.core.answers import Spent, TextPiece, Usage
+from atrium.core.answers import Events, Spent, TextPiece, Usage
 from atrium.core.endpoints import RemoteModel
 from atrium.core.long_text import Written
 from atrium.core.models import Ability, ModelCard
 from atrium.core.people import Caller
 from atrium.core.ports import Remotes
-from atrium.core.requests import Chat, Message, Sampling
+from atrium.core.requests import Chat, Dialect, Message, Sampling, Tuning
+from atrium.core.trails import Trail
 from atrium.decisions.resolve_name import resolve_name
 from atrium.services.chat import AnswerChat
 from atrium.services.tokenize import Tokenize
@@ -81,24 +82,19 @@ class LocalWriter:
 
     async def write(self, messages: tuple[Message, ...], max_tokens: int, temperature: float | None) -> Written:
         asked = Chat(self.card.name, messages, Sampling(temperature=temperature, max_tokens=max_tokens))
-        answer = await self.chat(asked, self.caller)
-        said: list[str] = []
-        usage = Usage()
-        async with aclosing(answer.events) as events:
-            async for event in events:
-                if isinstance(event, TextPiece):
-                    said.append(event.text)
-                elif isinstance(event, Spent):
-                    usage = event.usage
-        return Written("".join(said), usage)
+        return await whole_of(await self.chat(asked, self.caller))
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteWriter:
     model: RemoteModel
+    asked: str
+    """The model as the caller named it: whichever endpoint that means may answer."""
     window: int
     parallel: int
     exact: bool
+    caller: Caller
+    chat: AnswerChat
     remotes: Remotes
     tokens: Tokenize
 
@@ -120,7 +116,23 @@ class RemoteWriter:
         return ends, await self.count(text) / max(1, len(ends))
 
     async def write(self, messages: tuple[Message, ...], max_tokens: int, temperature: float | None) -> Written:
-        return await self.remotes.write(self.model, messages, max_tokens, temperature)
+        asked = Chat(self.asked, messages, Sampling(temperature=temperature, max_tokens=max_tokens))
+        if self.model.kind.speaks_ollama:
+            # It cuts what its window does not hold in silence, and the window is what it was last loaded with.
+            asked = replace(asked, dialect=Dialect.OLLAMA, tuning=Tuning(context=self.window))
+        return await whole_of(await self.chat(asked, self.caller, Trail(lossy=True)))
+
+
+async def whole_of(answer: Events) -> Written:
+    said: list[str] = []
+    usage = Usage()
+    async with aclosing(answer.events) as events:
+        async for event in events:
+            if isinstance(event, TextPiece):
+                said.append(event.text)
+            elif isinstance(event, Spent):
+                usage = event.usage
+    return Written("".join(said), usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,4 +152,6 @@ class Writers:
             return LocalWriter(meant, window, self.local_parallel, caller, self.chat, self.tokens)
         window = await self.remotes.window(meant)
         exact = await self.remotes.encode(meant, "a") is not None
-        return RemoteWriter(meant, window, self.remote_parallel, exact, self.remotes, self.tokens)
+        asked = name or meant.name
+        parallel = self.remote_parallel
+        return RemoteWriter(meant, asked, window, parallel, exact, caller, self.chat, self.remotes, self.tokens)
