@@ -30,8 +30,10 @@ $(VENV)/.test-installed: requirements/test.txt $(VENV)/.serve-installed
 	$(PIP) install --quiet --require-hashes -r requirements/test.txt
 	@touch $@
 
+# Whole files go to a process each, since their tests share servers: in the order of the folders, which share some too.
+WORKERS ?= 2
 test: libgomp $(VENV)/.test-installed
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Generator
@@ -19,6 +20,9 @@ MAY_BLOCK = {
     "asyncpg/connect_utils.py": {"_parse_connect_arguments"},
 }
 """What reads its files before anybody is served; and the driver's look for a password file, once per connection."""
+
+# Every server, runner and command that a test starts would otherwise compile the whole program for itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -16,15 +17,21 @@ PATIENCE = 300
 
 
 def programs() -> Path:
-    """The folder of PostgreSQL's programs, installed if need be."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found and os.geteuid() == 0:
-        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(("apt-get", "update"), check=True, capture_output=True, timeout=PATIENCE)
-        subprocess.run(INSTALL, check=True, capture_output=True, timeout=PATIENCE, env=environ)
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    """The folder of PostgreSQL's programs, installed if need be, by one process of this machine at a time."""
+    with (Path(tempfile.gettempdir()) / f"atrium-postgres-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = installed()
+        if not found and os.geteuid() == 0:
+            environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+            subprocess.run(("apt-get", "update"), check=True, capture_output=True, timeout=PATIENCE)
+            subprocess.run(INSTALL, check=True, capture_output=True, timeout=PATIENCE, env=environ)
+            found = installed()
     assert found, f"these tests need PostgreSQL: {' '.join(INSTALL)}"
     return found[-1].parent
+
+
+def installed() -> list[Path]:
+    return sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 
 @contextmanager

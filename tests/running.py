@@ -18,6 +18,8 @@ from typing import IO
 
 import httpx2
 
+from tests.children import Child, completed
+
 ATRIUM = (sys.executable, "-m", "atrium")
 KEY = re.compile(r"lollms_[0-9a-f]{16}_[0-9a-f]{48}")
 ADDRESS = re.compile(r"https?://[^\s/]+:\d+")
@@ -40,22 +42,14 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 def command(data_dir: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run one command of the program on a data folder."""
-    return subprocess.run(
-        (*ATRIUM, *words, "--data-dir", str(data_dir)),
-        env=environment(data_dir.parent, **more),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE * 5,
-        check=False,
-    )
+    return completed((*words, "--data-dir", str(data_dir)), environment(data_dir.parent, **more), PATIENCE * 5)
 
 
 @dataclass
 class RunningServer:
     """A server process with what it printed at its start."""
 
-    process: subprocess.Popen[str]
+    process: Child
     data_dir: Path
     lines: Queue[str]
     said: list[str] = field(default_factory=list[str])
@@ -66,6 +60,17 @@ class RunningServer:
         """An HTTP client with this server's key."""
         headers = {"Authorization": f"Bearer {self.key if key is None else key}"}
         return httpx2.Client(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
+
+    def install(self, *sources: str) -> None:
+        """Returns once these models are there; asks the administrator's API, which spares a start of the program."""
+        with self.client() as client:
+            begun = client.post("/api/admin/models/install", json={"sources": sources})
+            assert begun.status_code == 202, begun.text
+            names = {one["name"] for one in begun.json()["installing"]}
+            deadline = time.monotonic() + PATIENCE
+            while mine := [one for one in client.get("/api/admin/models").json()["installing"] if one["name"] in names]:
+                assert not any(one["error"] for one in mine), mine
+                assert time.monotonic() < deadline, mine
 
     def read_banner(self, *, key: bool) -> None:
         """Wait for the address, and at a first start for the key."""
@@ -83,8 +88,9 @@ class RunningServer:
 
 
 def pump(stream: IO[str], lines: Queue[str]) -> None:
-    for line in stream:
-        lines.put(line)
+    with stream:
+        for line in stream:
+            lines.put(line)
 
 
 @contextmanager
@@ -94,18 +100,13 @@ def running(data_dir: Path, *options: str, key: str = "", **more: str) -> Genera
     `key` is a key that is known already; without one the server must print one, as it does at its first start.
     """
     log = data_dir.parent / "server.log"
+    said, stdout = os.pipe()
+    words = ("serve", "--port", "0", "--data-dir", str(data_dir), *options)
     with log.open("a") as stderr:
-        process = subprocess.Popen(
-            (*ATRIUM, "serve", "--port", "0", "--data-dir", str(data_dir), *options),
-            env=environment(data_dir.parent, **more),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    assert process.stdout is not None
+        process = Child(words, environment(data_dir.parent, **more), stdout=stdout, stderr=stderr.fileno())
+    os.close(stdout)
     server = RunningServer(process, data_dir, Queue(), key=key)
-    reader = threading.Thread(target=pump, args=(process.stdout, server.lines), daemon=True)
+    reader = threading.Thread(target=pump, args=(os.fdopen(said), server.lines), daemon=True)
     reader.start()
     try:
         server.read_banner(key=not key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -24,8 +25,9 @@ def cache() -> Path:
     return Path(given) / "atrium-tests" if given else Path(tempfile.gettempdir()) / f"atrium-tests-{os.getuid()}"
 
 
+@functools.cache
 def smollm2() -> Path:
-    """Path of SmolLM2-135M-Instruct in GGUF."""
+    """Path of SmolLM2-135M-Instruct in GGUF; verified once, which takes a moment."""
     kept = cache() / "smollm2-135m-instruct.gguf"
     if not (kept.exists() and digest_of(kept) == DIGEST):
         kept.parent.mkdir(parents=True, exist_ok=True)

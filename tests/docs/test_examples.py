@@ -13,7 +13,8 @@ import yaml
 
 from atrium.gallery.model_yaml import parse_said
 from atrium.settings.load import load
-from tests.running import RunningServer, command, environment
+from tests.children import completed
+from tests.running import PATIENCE, RunningServer, command, environment
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -59,9 +60,7 @@ def test_the_readmes_commands_exist(server: RunningServer) -> None:
     assert len(shown) >= 6
     for words in shown:
         names = [w for w in words[1:3] if re.fullmatch(r"[a-z]+", w)]
-        done = subprocess.run(
-            [sys.executable, "-m", "atrium", *names, "--help"], capture_output=True, text=True, timeout=60, check=False
-        )
+        done = completed((*names, "--help"), environment(server.data_dir.parent), PATIENCE)
         assert done.returncode == 0, (names, done.stderr)
         if " ".join(names) in HARMLESS:
             assert command(server.data_dir, *names).returncode == 0

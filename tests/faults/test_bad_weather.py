@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,26 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture
-def fakes(folder: Path) -> Generator[RunningServer]:
+@contextmanager
+def of_fakes(folder: Path) -> Generator[RunningServer]:
     """A server of fake models: `slow` takes its time, `crash` dies after five tokens."""
     with running(folder, **WITHOUT_DEFAULTS) as server:
-        install(server, "fake:slow?pace=20ms", "fake:crash?fault=crash@5", "fake:asleep?load=2s")
+        server.install("fake:slow?pace=20ms", "fake:crash?fault=crash@5", "fake:asleep?load=2s")
         yield server
 
 
-def install(server: RunningServer, *sources: str) -> None:
-    done = command(server.data_dir, "models", "install", *sources, **WITHOUT_DEFAULTS)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def fakes(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningServer]:
+    """For those who leave the server running."""
+    with of_fakes(tmp_path_factory.mktemp("fakes") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def doomed(folder: Path) -> Generator[RunningServer]:
+    """For those who end it."""
+    with of_fakes(folder) as server:
+        yield server
 
 
 def runners(server: RunningServer) -> list[psutil.Process]:
@@ -75,14 +84,14 @@ def test_a_client_that_leaves_in_mid_stream_frees_the_slot(fakes: RunningServer)
             lines = answer.iter_lines()
             assert next(lines)
             assert busy(client, "slow") == 1
-        until(lambda: busy(client, "slow") == 0, 1.0)
+        until(lambda: busy(client, "slow") == 0)
 
 
 def test_a_client_that_leaves_before_the_load_begins_causes_none(fakes: RunningServer) -> None:
     with fakes.client(timeout=0.3) as client, pytest.raises(httpx2.ReadTimeout):
         client.post("/v1/chat/completions", json={**SLOW, "model": "asleep"})
     with fakes.client() as client:
-        until(lambda: not any(s["busy"] or s["waiting"] for s in client.get("/api/admin/runners").json()), 5.0)
+        until(lambda: not any(s["busy"] or s["waiting"] for s in client.get("/api/admin/runners").json()))
 
 
 def test_a_runner_that_dies_in_mid_answer_is_a_visible_break(fakes: RunningServer) -> None:
@@ -123,33 +132,33 @@ def test_a_runner_killed_between_answers_is_replaced(fakes: RunningServer) -> No
         assert client.post("/v1/chat/completions", json=body).status_code == 200
 
 
-def test_a_killed_server_leaves_no_runner_and_starts_again(fakes: RunningServer, folder: Path) -> None:
-    with fakes.client() as client:
+def test_a_killed_server_leaves_no_runner_and_starts_again(doomed: RunningServer, folder: Path) -> None:
+    with doomed.client() as client:
         assert client.post("/v1/chat/completions", json={**SLOW, "max_tokens": 3, "stream": False}).status_code == 200
-    children = runners(fakes)
+    children = runners(doomed)
     assert children
-    fakes.stop(signal.SIGKILL)
-    _, alive = psutil.wait_procs(children, timeout=2)
+    doomed.stop(signal.SIGKILL)
+    _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
-    with running(folder, key=fakes.key, **WITHOUT_DEFAULTS) as again, again.client() as client:
+    with running(folder, key=doomed.key, **WITHOUT_DEFAULTS) as again, again.client() as client:
         assert client.post("/v1/chat/completions", json={**SLOW, "max_tokens": 3, "stream": False}).status_code == 200
 
 
-def test_a_stop_lets_a_running_answer_end(fakes: RunningServer) -> None:
+def test_a_stop_lets_a_running_answer_end(doomed: RunningServer) -> None:
     body = {**SLOW, "max_tokens": 50}
-    with fakes.client() as client, client.stream("POST", "/v1/chat/completions", json=body) as answer:
+    with doomed.client() as client, client.stream("POST", "/v1/chat/completions", json=body) as answer:
         lines = answer.iter_lines()
         assert next(lines)
-        fakes.process.send_signal(signal.SIGTERM)
+        doomed.process.send_signal(signal.SIGTERM)
         rest = [line for line in lines if line]
     assert rest[-1] == "data: [DONE]"
-    assert fakes.process.wait(20) == 0
+    assert doomed.process.wait(20) == 0
 
 
-def test_a_second_server_on_the_same_folder_is_refused(fakes: RunningServer, folder: Path) -> None:
-    second = command(folder, "serve", "--port", "0", **WITHOUT_DEFAULTS)
+def test_a_second_server_on_the_same_folder_is_refused(fakes: RunningServer) -> None:
+    second = command(fakes.data_dir, "serve", "--port", "0", **WITHOUT_DEFAULTS)
     assert second.returncode == 1
-    assert str(folder) in second.stderr
+    assert str(fakes.data_dir) in second.stderr
     assert "Traceback" not in second.stderr
 
 

@@ -12,7 +12,7 @@ import httpx2
 import psutil
 import pytest
 
-from tests.faults.test_bad_weather import SLOW, WITHOUT_DEFAULTS, busy, install, runners, until
+from tests.faults.test_bad_weather import SLOW, WITHOUT_DEFAULTS, busy, runners, until
 from tests.running import RunningServer, running
 
 CHAT = "/v1/chat/completions"
@@ -30,7 +30,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningServer]:
             "frozen?pace=20ms",
             "slow?pace=20ms",
         )
-        install(server, *(f"fake:{fault}" for fault in faults))
+        server.install(*(f"fake:{fault}" for fault in faults))
         yield server
 
 

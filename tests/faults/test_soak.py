@@ -14,10 +14,10 @@ import httpx2
 import psutil
 
 from tests.faults.soak import FAKES, MIB, REAL_CHAT, REAL_EMBEDDING, Soak, memory_of, runners_of
-from tests.faults.test_bad_weather import WITHOUT_DEFAULTS, install, until
+from tests.faults.test_bad_weather import WITHOUT_DEFAULTS, until
 from tests.running import RunningServer, running
 
-SECONDS = float(os.environ.get("ATRIUM_SOAK_SECONDS", "40"))
+SECONDS = float(os.environ.get("ATRIUM_SOAK_SECONDS", "15"))
 BUDGET = 640 * MIB
 MOST_GROWTH = 48 * MIB
 SMALL_HOUSE = {
@@ -26,7 +26,7 @@ SMALL_HOUSE = {
     "ATRIUM_MODELS__PROMPT_CACHE": "16MB",
     "ATRIUM_MODELS__HANG_TIMEOUT": "4s",
     "ATRIUM_LIMITS__TOKEN_TIMEOUT": "15s",
-    "ATRIUM_LIMITS__QUEUE_TIMEOUT": "60s",
+    "ATRIUM_LIMITS__QUEUE_TIMEOUT": "15s",
     "ATRIUM_LIMITS__QUEUE": "8",
 }
 
@@ -49,7 +49,7 @@ async def test_a_house_under_fire_loses_nothing(server: RunningServer, tmp_path:
     folder = tmp_path / "data"
     shutil.copytree(server.data_dir / "models", folder / "models", copy_function=os.link)
     with running(folder, **SMALL_HOUSE, **WITHOUT_DEFAULTS) as house, house.client() as client:
-        install(house, *(f"fake:{fake}" for fake in FAKES))
+        house.install(*(f"fake:{fake}" for fake in FAKES))
         own = psutil.Process(house.process.pid)
         await Soak(house, BUDGET, seed=1).run(SECONDS / 8)
         before = own.memory_info().rss

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.gateway.fakes import Fake, gateway
 from tests.gateway.wire import exchange, post
-from tests.running import RunningServer, command
+from tests.running import RunningServer
 
 CHAT = "/olla/openai/v1/chat/completions"
 OPEN = {"auth": {"required": False}}
@@ -92,7 +92,7 @@ def assert_it_stands_on_every_page(server: RunningServer) -> None:
 def test_the_built_in_engine_is_an_endpoint_like_any_other(tmp_path: Path) -> None:
     env = {"ATRIUM_MODELS__ALLOW_FAKE": "true"}
     with gateway(tmp_path, [Fake("one", "openai", ("m1",))], more=OPEN, env=env) as server:
-        assert command(server.data_dir, "models", "install", "fake:mine", **env).returncode == 0
+        server.install("fake:mine")
         body = b'{"model": "mine", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}'
         answer = exchange(server.url, post(CHAT, body, "X-Request-ID: here"))
         assert answer.status == 200, answer.body

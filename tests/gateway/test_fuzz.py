@@ -66,7 +66,7 @@ def split(data: bytes, places: Sequence[int]) -> list[bytes]:
 
 
 @given(st.lists(st.integers(0, 500), max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_an_answer_is_the_same_at_every_boundary(places: list[int]) -> None:
     heard = asyncio.run(fed(split(WHOLE, places)))
     assert (heard.body, heard.ended, heard.broken) == (b"hello world!", 1, None)
@@ -74,7 +74,7 @@ def test_an_answer_is_the_same_at_every_boundary(places: list[int]) -> None:
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 400), max_size=10), st.integers(0, len(WHOLE)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_nonsense_is_refused_and_nothing_escapes(junk: bytes, places: list[int], cut: int) -> None:
     heard = asyncio.run(fed(split(WHOLE[:cut] + junk, places)))
     assert heard.ended + (heard.broken is not None) == 1
@@ -106,7 +106,7 @@ async def test_a_head_that_cannot_be_trusted_is_refused(head: bytes) -> None:
     b"Expect: 100-continue\r\n",
     b"Connection: close\r\n", b"Upgrade: x\r\nConnection: upgrade\r\n", b"GET / HTTP/1.0\r\n\r\n",
 ])), max_size=12))  # fmt: skip
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_server_outlives_every_client(relay: RunningServer, pieces: list[bytes]) -> None:
     with connect(relay.url) as line:
         line.settimeout(0.05)

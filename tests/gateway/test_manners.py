@@ -190,7 +190,7 @@ def test_a_refused_connection_is_a_failure_in_the_figures_and_who_left_is_none(t
 def test_a_local_model_is_never_asked_of_somebody_else(tmp_path: Path) -> None:
     env = {"ATRIUM_MODELS__ALLOW_FAKE": "true", "ATRIUM_MODELS__DEFAULTS__CHAT": "mine"}
     with gateway(tmp_path, [Fake("one")], more={**OPEN, "routing": "optimistic"}, env=env) as server:
-        assert command(server.data_dir, "models", "install", "fake:mine", **env).returncode == 0
+        server.install("fake:mine")
         talk = b'"messages": [{"role": "user", "content": "hello"}], "max_tokens": 3}'
         assert exchange(server.url, post(CHAT, b'{"model": "mine", ' + talk)).header("x-olla-endpoint") == "local"
         stranger = exchange(server.url, post(CHAT, b'{"model": "unheard-of", ' + talk))

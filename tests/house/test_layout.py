@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,28 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def functions(path: Path) -> Iterator[Function]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, Function):
-            yield node
+@dataclass(frozen=True)
+class Outline:
+    docstring: str | None
+    classes: list[str]
+    functions: dict[str, int]
+    """What each is called, with its line, and how many lines it has."""
+
+
+@cache
+def outline(path: Path) -> Outline:
+    """Of a source file, which is parsed once for all tests."""
+    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(tree))
+    return Outline(
+        docstring=ast.get_docstring(tree),
+        classes=[node.name for node in nodes if isinstance(node, ast.ClassDef)],
+        functions={
+            f"{node.name} in line {node.lineno}": (node.end_lineno or node.lineno) - node.lineno + 1
+            for node in nodes
+            if isinstance(node, Function)
+        },
+    )
 
 
 @pytest.mark.parametrize("path", CODE, ids=name_of)
@@ -36,18 +55,14 @@ def test_a_file_fits_in_the_head(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_function_fits_on_a_screen(path: Path) -> None:
-    long = [
-        f"{node.name} has {node.end_lineno - node.lineno + 1} lines"
-        for node in functions(path)
-        if node.end_lineno is not None and node.end_lineno - node.lineno + 1 > MOST_LINES_OF_A_FUNCTION
-    ]
+    long = {name: lines for name, lines in outline(path).functions.items() if lines > MOST_LINES_OF_A_FUNCTION}
     assert not long
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_names_come_from_the_domain(path: Path) -> None:
     parts = [*path.relative_to(ROOT / "src").with_suffix("").parts]
-    parts += [node.name.lower() for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
+    parts += [name.lower() for name in outline(path).classes]
     vague = [part for part in parts if VAGUE.search(part)]
     assert not vague, f"vague names: {vague}"
 
@@ -60,7 +75,7 @@ def test_nothing_unfinished_is_left_behind(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text())), "a module opens with a sentence"
+    assert outline(path).docstring, "a module opens with a sentence"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=name_of)

@@ -23,15 +23,13 @@ HELLO: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user",
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = tmp_path_factory.mktemp("kept") / "data"
-    done = command(data, "models", "install", "fake:parrot?words=4", **FAKES)
-    assert done.returncode == 0, done.stderr
-    return data
+    return tmp_path_factory.mktemp("kept") / "data"
 
 
 @pytest.fixture(scope="module")
 def fakes(folder: Path) -> Generator[RunningServer]:
     with running(folder, **FAKES) as server:
+        server.install("fake:parrot?words=4")
         yield server
 
 
@@ -161,8 +159,8 @@ def test_what_is_too_large_to_be_kept_is_refused_before_it_is_answered(client: o
 
 
 def test_what_is_kept_outlives_a_crash(folder: Path, fakes: RunningServer, tmp_path: Path) -> None:
-    command(tmp_path / "data", "models", "install", "fake:parrot?words=4", **FAKES)
     with running(tmp_path / "data", **FAKES) as first:
+        first.install("fake:parrot?words=4")
         answer = keep(client_of(first), metadata={"k": "v"})
         key = first.key
         first.stop(signal.SIGKILL)

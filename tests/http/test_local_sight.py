@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.faults.test_bad_weather import WITHOUT_DEFAULTS, install, metric
+from tests.faults.test_bad_weather import WITHOUT_DEFAULTS, metric
 from tests.running import RunningServer, command, running
 
 CHAT = "/v1/chat/completions"
@@ -21,7 +21,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningServer]:
     folder = tmp_path_factory.mktemp("sight") / "data"
     with running(folder, ATRIUM_MODELS__MEMORY="100MB", **WITHOUT_DEFAULTS) as server:
         sizes = "size=70MB&slots=1&pace=1ms"
-        install(server, f"fake:first?{sizes}", f"fake:second?{sizes}", "fake:vectors?size=20MB&ability=embedding")
+        server.install(f"fake:first?{sizes}", f"fake:second?{sizes}", "fake:vectors?size=20MB&ability=embedding")
         yield server
 
 
@@ -104,7 +104,7 @@ def test_top_shows_local_models(house: RunningServer) -> None:
 
 def test_a_house_without_room_says_so(tmp_path: Path) -> None:
     with running(tmp_path / "data", ATRIUM_MODELS__MEMORY="10MB", **WITHOUT_DEFAULTS) as server:
-        install(server, "fake:large?size=70MB")
+        server.install("fake:large?size=70MB")
         with server.client() as client:
             refused = client.post(CHAT, json=asked("large"), headers={"X-Request-ID": "large"})
             assert refused.status_code == 503

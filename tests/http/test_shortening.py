@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.running import RunningServer, command, running
+from tests.running import RunningServer, running
 
 FAKES = {
     "ATRIUM_MODELS__INSTALL_DEFAULTS": "false",
@@ -24,10 +24,8 @@ def fakes(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningServer]:
     config = folder / "atrium.yaml"
     config.write_text(CONFIG)
     data = folder / "data"
-    for name in ("strict", "lenient"):
-        done = command(data, "models", "install", f"fake:{name}?context=1000&words=5", **FAKES)
-        assert done.returncode == 0, done.stderr
     with running(data, "--config", str(config), **FAKES) as server:
+        server.install(*(f"fake:{name}?context=1000&words=5" for name in ("strict", "lenient")))
         yield server
 
 

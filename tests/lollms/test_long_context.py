@@ -14,7 +14,7 @@ import pytest
 
 from tests.lollms.conftest import beside
 from tests.lollms.endpoints import Endpoint, words_of
-from tests.running import RunningServer, command, running
+from tests.running import RunningServer, running
 from tests.weights import smollm2
 
 PATH = "/lollms/v1/long_context_process"
@@ -286,9 +286,8 @@ def small_window(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningS
     """The default model with a window that a short story is too long for."""
     data = tmp_path_factory.mktemp("small-window") / "data"
     settings = {"ATRIUM_MODELS__CONTEXT": "1024", "ATRIUM_MODELS__INSTALL_DEFAULTS": "false"}
-    installed = command(data, "models", "install", str(smollm2()), **settings)
-    assert installed.returncode == 0, installed.stderr
     with running(data, **settings) as server:
+        server.install(str(smollm2()))
         yield server
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.running import RunningServer, command, running
+from tests.running import RunningServer, running
 
 WINDOW = 3000
 FAKES = {"ATRIUM_MODELS__INSTALL_DEFAULTS": "false", "ATRIUM_MODELS__ALLOW_FAKE": "true"}
@@ -19,10 +19,9 @@ def fakes(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningServer]:
     folder = tmp_path_factory.mktemp("summaries")
     config = folder / "atrium.yaml"
     config.write_text("models:\n  context_policies: {patient: summarize}\n")
-    for name, window in (("patient", WINDOW), ("strict", WINDOW), ("tiny", 600)):
-        done = command(folder / "data", "models", "install", f"fake:{name}?context={window}&words=5", **FAKES)
-        assert done.returncode == 0, done.stderr
+    windows = {"patient": WINDOW, "strict": WINDOW, "tiny": 600}
     with running(folder / "data", "--config", str(config), **FAKES) as server:
+        server.install(*(f"fake:{name}?context={window}&words=5" for name, window in windows.items()))
         yield server
 
 

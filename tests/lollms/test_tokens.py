@@ -58,7 +58,7 @@ def test_every_text_comes_back(client: httpx2.Client, text: str) -> None:
     assert counted.json() == {"count": len(tokens)}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 def test_any_text_comes_back(client: httpx2.Client, text: str) -> None:
     assert detokenize(client, tokenize(client, text)) == text

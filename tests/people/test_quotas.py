@@ -26,8 +26,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningServer]:
     """Relays m1 and m2, and answers `talker` itself."""
     folder = tmp_path_factory.mktemp("team")
     with gateway(folder, [Fake("alpha", models=("m1", "m2"))], env=FAKES) as server:
-        done = command(server.data_dir, "models", "install", "fake:talker?words=200", **FAKES)
-        assert done.returncode == 0, done.stderr
+        server.install("fake:talker?words=200")
         yield server
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from tests.running import RunningServer, command, running
+from tests.running import RunningServer, running
 
 RAG = "/lollms/v1/rag"
 MODEL = "vec"
@@ -37,16 +37,11 @@ class Shop:
         return self.server.client(key=self.people[name], timeout=120)
 
 
-def install(data_dir: Path, *sources: str) -> None:
-    done = command(data_dir, "models", "install", *sources, **FAKES)
-    assert done.returncode == 0, done.stderr
-
-
 @contextmanager
 def opened(folder: Path, *, pace: str = "0ms", **more: str) -> Generator[Shop]:
     """An open shop. The embedding model takes `pace` for each text."""
     with running(folder, **{**FAKES, **more}) as server:
-        install(folder, f"fake:{MODEL}?ability=embedding&pace={pace}", "fake:talk?words=8")
+        server.install(f"fake:{MODEL}?ability=embedding&pace={pace}", "fake:talk?words=8")
         people = {"admin": server.key}
         with server.client() as client:
             for name in ("ann", "bob", "eve"):

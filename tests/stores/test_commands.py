@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.running import command
-from tests.stores.shop import FAKES, MODEL, Shop, install
+from tests.stores.shop import FAKES, MODEL, Shop
 
 
 def test_stores_are_made_filled_and_searched_by_commands(shop: Shop, tmp_path: Path) -> None:
@@ -38,7 +38,8 @@ def test_stores_are_made_filled_and_searched_by_commands(shop: Shop, tmp_path: P
 def test_without_a_server_they_work_on_the_folder(tmp_path: Path) -> None:
     folder, file = tmp_path / "data", tmp_path / "a.txt"
     file.write_text("some words")
-    install(folder, f"fake:{MODEL}?ability=embedding")
+    installed = command(folder, "models", "install", f"fake:{MODEL}?ability=embedding", **FAKES)
+    assert installed.returncode == 0, installed.stderr
     for words in (("create", "papers"), ("add", "papers", str(file)), ("query", "papers", "some words")):
         done = command(folder, "stores", *words, **FAKES)
         assert done.returncode == 0, done.stderr
