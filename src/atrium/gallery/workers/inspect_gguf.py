@@ -10,9 +10,11 @@ import resource
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from gguf import GGUFReader, LlamaFileType, ReaderTensor
 
 from atrium.core.models import Dimensions, ModelFacts, Vocabulary
@@ -97,9 +99,29 @@ def inspect(paths: list[Path]) -> Inspected:
     return Inspected(kind, name, fields.number("pooling_type", 0), causal, facts)
 
 
+class BoundedReader(GGUFReader):
+    """Ends where the file does: the library would read nothing as often as an array claims to have entries.
+
+    It also does without the library's views of views, which take a vocabulary several times as long.
+    """
+
+    def _get(
+        self,
+        offset: int,
+        dtype: npt.DTypeLike,
+        count: int = 1,
+        override_order: Literal["I", "S", "<"] | None = None,
+    ) -> npt.NDArray[Any]:
+        count, order = int(count), override_order or self.byte_order
+        kind = np.dtype(dtype) if order == "I" else np.dtype(dtype).newbyteorder(order)
+        if offset + kind.itemsize * count > self.data.size:
+            raise ValueError("it ends before what it announces")
+        return np.frombuffer(self.data, kind, count, offset)
+
+
 def whole(path: Path) -> GGUFReader:
     """Raises ValueError where a tensor would lie beyond the file's end."""
-    reader = GGUFReader(path)
+    reader = BoundedReader(path)
     size = path.stat().st_size
     for tensor in reader.tensors:
         if tensor.data_offset + tensor.n_bytes > size:
