@@ -26,7 +26,7 @@ from atrium.gallery.model_yaml import SUFFIX, as_yaml, file_name, parse_said, re
 
 MOST_CONFIGS = 5000
 REST = 20
-"""A look through the folders may take one part in so many of the time."""
+"""A look through the folders may take one part in so many of the time; opening what is new in them does not count."""
 SETTLED = 1.0
 """Seconds since its last change after which a file counts as whole."""
 BUSY_WAIT = 0.2
@@ -165,15 +165,16 @@ class Shelves:
         while True:
             began = time.monotonic()
             growing = False
+            took = 0.0
             try:
                 seen = await self.refresh()
+                took = time.monotonic() - began
                 growing = seen.growing
                 await self._open(seen.unread)
             except Exception as error:  # noqa: BLE001 - a task's root: told as an event
                 self._tell("model.damaged", {"model": "", "error": repr(error)})
             if not growing:
                 self._settled.set()
-            took = time.monotonic() - began
             await asyncio.sleep(BUSY_WAIT if growing else max(self._rescan, took * REST))
 
     async def _open(self, unread: Sequence[Sequence[Stamp]]) -> None:
