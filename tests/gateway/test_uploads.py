@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -20,10 +21,8 @@ from tests.running import RunningServer
 MB = 1024 * 1024
 BLOB = "/olla/ollama/api/blobs/sha256:0"
 FILES = "/olla/openai/v1/files/raw"
-SETTINGS = {
-    "limits": {"max_body": "48MB", "body_timeout": "3s"},
-    "proxy": {"header_timeout": "4s", "idle_timeout": "4s"},
-}
+LIMITS = {"max_body": "48MB"}
+HASTY = {"limits": {**LIMITS, "body_timeout": "2s"}, "proxy": {"header_timeout": "2s", "idle_timeout": "2s"}}
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +32,16 @@ def store() -> Fake:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, store: Fake) -> Generator[RunningServer]:
-    with gateway(tmp_path_factory.mktemp("uploads"), [store], more=SETTINGS) as server:
+    with gateway(tmp_path_factory.mktemp("uploads"), [store], more={"limits": LIMITS}) as server:
         yield server
+
+
+@contextmanager
+def hasty(folder: Path) -> Generator[tuple[RunningServer, Fake]]:
+    """With little patience, which a busy machine must not need."""
+    store = Fake("store", "ollama", ("m1",), {"check_timeout": "20s"})
+    with gateway(folder, [store], more=HASTY) as server:
+        yield server, store
 
 
 def head_of(path: str, key: str, *lines: str) -> bytes:
@@ -94,11 +101,9 @@ class Slowly:
         return self._line.makefile("rb", buffering=0)
 
 
-def test_an_endpoint_that_does_not_read_makes_the_client_wait_and_costs_no_memory(
-    server: RunningServer, store: Fake
-) -> None:
-    before = memory(server)
-    with connect(server.url) as line:
+def test_an_endpoint_that_does_not_read_makes_the_client_wait_and_costs_no_memory(tmp_path: Path) -> None:
+    with hasty(tmp_path) as (server, store), connect(server.url) as line:
+        before = memory(server)
         line.settimeout(0.5)
         line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         line.sendall(head_of(BLOB, server.key, "X-Fake: deaf", f"Content-Length: {40 * MB}"))
@@ -108,7 +113,7 @@ def test_an_endpoint_that_does_not_read_makes_the_client_wait_and_costs_no_memor
         line.settimeout(20)
         answer = read_answer(line)
         assert (answer.status, json.loads(answer.body)["error"]["code"]) == (504, "UPSTREAM_TIMEOUT")
-    hear(store)
+        hear(store)
 
 
 def send_most(line: socket.socket) -> None:
@@ -174,9 +179,9 @@ def test_a_length_over_the_limit_is_refused_and_read_by_who_reads_after_writing(
             assert read_answer(line).status == 413
 
 
-def test_a_client_that_stops_sending_is_told(server: RunningServer, store: Fake) -> None:
-    with connect(server.url) as line:
+def test_a_client_that_stops_sending_is_told(tmp_path: Path) -> None:
+    with hasty(tmp_path) as (server, store), connect(server.url) as line:
         line.sendall(head_of(BLOB, server.key, f"Content-Length: {MB}") + b"x" * 1000)
         answer = read_answer(line)
-    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (408, "REQUEST_TIMEOUT")
-    store.when(in_flight=0)
+        assert (answer.status, json.loads(answer.body)["error"]["code"]) == (408, "REQUEST_TIMEOUT")
+        store.when(in_flight=0)
