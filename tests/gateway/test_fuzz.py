@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from atrium.core.errors import AtriumError, BadResponse, Disconnected
 from atrium.decisions.pass_headers import HeadReader, ResponseHead
-from atrium.relay.upstream import Upstream
+from atrium.relay.upstream import Sink, Upstream
 from tests.gateway.wire import connect
 from tests.running import RunningServer
 
@@ -22,7 +22,7 @@ WHOLE = (
 )
 
 
-class Heard:
+class Heard(Sink):
     def __init__(self) -> None:
         self.heads: list[ResponseHead] = []
         self.body = b""
@@ -34,9 +34,6 @@ class Heard:
 
     def on_piece(self, data: bytes) -> None:
         self.body += data
-
-    def on_read(self) -> None:
-        """Nothing is held back."""
 
     def on_end(self) -> None:
         self.ended += 1

@@ -10,8 +10,9 @@ from urllib.parse import unquote_to_bytes
 from atrium.core.errors import Forbidden, InvalidKey, Unauthenticated
 from atrium.core.people import CONTROL, Caller
 from atrium.decisions.allow import SAFE, SESSION_FORM, Area, allow, area_of, must_check, same_origin
-from atrium.decisions.doors import DoorRules
+from atrium.decisions.doors import Door, DoorRules
 from atrium.http.edge import Exchange, Headers
+from atrium.services.check_key import digest_of
 from atrium.services.meter import Meter
 
 KEY_HEADERS = (b"authorization", b"x-api-key", b"xi-api-key", b"api-key")
@@ -27,8 +28,8 @@ class KeyCheck(Protocol):
         """Raises InvalidKey."""
         ...
 
-    def known(self, presented: str) -> Caller | None:
-        """The caller, where that can be said without a wait."""
+    def known(self, digest: bytes) -> Caller | None:
+        """The caller who presented what has this digest, where that can be said without a wait."""
         ...
 
 
@@ -42,6 +43,17 @@ class Knock:
     """The first value of each header."""
     query: bytes
     area: Area
+    seen: Seen | None = None
+    """What was made of it, since the same head may come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a head comes to before anybody is known: the door, and the digest of what was presented, if it counts."""
+
+    rules: DoorRules
+    door: Door
+    digest: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +77,21 @@ class Admission:
 
         Raises MissingKey, InvalidKey, Forbidden.
         """
+        seen = knock.seen
+        if seen is None or seen.rules is not self.rules:
+            seen = knock.seen = self._see(knock)
+        if seen.digest is None:
+            return allow(None, knock.area, knock.path, seen.door)
+        known = self.check_key.known(seen.digest)
+        return allow(known, knock.area, knock.path, seen.door) if known else None
+
+    def _see(self, knock: Knock) -> Seen:
+        """Raises MissingKey, InvalidKey, Forbidden."""
         refuse_key_in_query(knock.query)
         door = self.rules.of(knock.path)
         presented, _ = presented_by(knock)
-        if not must_check(presented, knock.area, door):
-            return allow(None, knock.area, knock.path, door)
-        known = self.check_key.known(presented)
-        return allow(known, knock.area, knock.path, door) if known else None
+        checked = must_check(presented, knock.area, door)
+        return Seen(self.rules, door, digest_of(presented) if checked else None)
 
     async def in_time(self, knock: Knock) -> Caller:
         """Raises InvalidKey, Forbidden."""

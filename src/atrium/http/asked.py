@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from atrium.core.kinds import ANY_OPENAI
 from atrium.core.requests import Dialect
 from atrium.decisions.allow import Area
-from atrium.decisions.doors import changes_models
+from atrium.decisions.doors import changes_models, door_of
 from atrium.decisions.relayed_path import ROOT, is_suspicious, split_prefix
 from atrium.http.admission import Knock
 from atrium.http.edge import Headers, surface_of
@@ -34,11 +35,27 @@ TRANSLATED = NATIVE.keys()
 """The same, for an endpoint of another dialect, are asked in its own words."""
 LOCAL_PATHS = frozenset({b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"})
 """What the built-in engine answers."""
+UNSAID = frozenset({b"", b"text/plain", b"application/x-www-form-urlencoded"})
+"""What clients such as curl call a JSON body when nobody told them its type."""
+FORM = b"multipart/form-data"
+GATEWAY = "gateway"
 
 
-@dataclass(frozen=True, slots=True)
+class Reading(Enum):
+    """How a body is to be read for the model's name."""
+
+    JSON = "json"
+    NAMED = "named"
+    """JSON of Ollama's, where other fields may name the model, too."""
+    UNSAID = "unsaid"
+    """JSON if it looks like that."""
+    FORM = "form"
+    NOT = "not"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """What method and path alone tell, so that it can be known by heart."""
+    """What method and path alone tell, so that it can be known by heart. One is equal to itself alone."""
 
     prefix: str
     """Kinds of endpoints that qualify: a canonical kind, `openai` or `proxy`."""
@@ -55,24 +72,35 @@ class Place:
     """Without a model's name it means the default one here, and no endpoint's."""
     suspicious: bool
     """The path has what no honest path has; `check_path` tells what."""
+    door: str | None
+    """Under which its use is noted."""
 
 
 class Asked:
-    """Plain attributes: it is made for every request, and read all the way."""
+    """What a head tells. Nothing of one request alone is in it, since a connection's next request may be the same but
+    for its length (`by_heart.py`). Plain attributes: they are read all the way."""
 
     __slots__ = (
+        "_knock",
+        "_reading",
         "first",
         "headers",
         "http10",
+        "is_checked",
+        "length",
         "method",
         "olla",
+        "onward",
         "path",
         "peer",
         "place",
         "prefix",
         "query",
+        "request_id",
         "rest",
         "scheme",
+        "target",
+        "upgrades",
     )
 
     def __init__(self, place: Place, line: tuple[bytes, bytes, bytes], headers: Headers, origin: Origin) -> None:
@@ -84,8 +112,18 @@ class Asked:
         self.prefix = place.prefix
         self.rest = place.rest
         self.olla = place.olla
-        self.first = dict(headers[::-1])
+        self.first = first = dict(headers[::-1])
         """The first value of each header."""
+        self.length = first.get(b"content-length", b"")
+        self.request_id = first.get(b"x-request-id", b"")
+        self.target = first.get(b"x-olla-target", b"")
+        self.upgrades = b"upgrade" in first
+        self.is_checked = False
+        """Nothing is wrong with the head itself."""
+        self.onward: dict[object, bytes] = {}
+        """By heart, for each endpoint: the head that it gets, up to what differs from request to request."""
+        self._knock: Knock | None = None
+        self._reading: Reading | None = None
 
     def header(self, name: bytes) -> bytes:
         return self.first.get(name, b"")
@@ -102,18 +140,46 @@ class Asked:
     @property
     def knock(self) -> Knock:
         """What it shows at the door."""
-        place = self.place
-        return Knock(place.method, place.path, self.first, self.query, place.area)
+        knock = self._knock
+        if knock is None:
+            place = self.place
+            knock = self._knock = Knock(place.method, place.path, self.first, self.query, place.area)
+        return knock
+
+    @property
+    def reading(self) -> Reading:
+        reading = self._reading
+        if reading is None:
+            reading = self._reading = reading_of(self.rest, self.media_type)
+        return reading
+
+    def resized(self, length: bytes) -> Asked:
+        """The same head before a body of another length."""
+        headers = [(name, length if name == b"content-length" else value) for name, value in self.headers]
+        line, origin = (self.method, self.path, self.query), (self.peer, self.scheme, self.http10)
+        other = Asked(self.place, line, headers, origin)
+        other.onward, other._knock, other._reading = self.onward, self._knock, self._reading
+        other.is_checked = self.is_checked
+        return other
+
+
+def is_json_type(kind: bytes) -> bool:
+    return kind in (b"application/json", b"text/json") or kind.endswith(b"+json")
+
+
+def reading_of(rest: bytes, kind: bytes) -> Reading:
+    """`kind`: the body's media type."""
+    if rest.startswith(BLOBS):
+        return Reading.NOT
+    if rest in NAMED:
+        return Reading.NAMED
+    if is_json_type(kind):
+        return Reading.JSON
+    return Reading.UNSAID if kind in UNSAID else Reading.FORM if kind == FORM else Reading.NOT
 
 
 def native_dialect(rest: bytes) -> Dialect | None:
     return NATIVE.get(rest)
-
-
-def canonical_spelling(path: bytes) -> bytes:
-    """A page's path with the gateway's prefix in lower case, since prefixes are matched without regard to it."""
-    name, slash, rest = path[len(ROOT) :].partition(b"/")
-    return ROOT + name.lower() + slash + rest if split_prefix(path) else path
 
 
 Origin = tuple[str, str, bool]
@@ -151,6 +217,7 @@ def as_place(method: bytes, path: bytes, prefix: str, rest: bytes) -> Place:
         may_be_local=prefix in (ANY_OPENAI, "proxy") if rest in LOCAL_PATHS else rest in OLLAMA_PATHS and not olla,
         has_own_default=not olla and (rest in LOCAL_PATHS or rest.startswith(OPENAI_FAMILIES)),
         suspicious=is_suspicious(path),
+        door=GATEWAY if olla else door_of(words[1]),
     )
 
 

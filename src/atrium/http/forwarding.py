@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from atrium.core.answers import NO_USAGE
-from atrium.core.errors import AtriumError, Disconnected, NotSent, QueueFull, Unreachable, UpstreamTimeout
+from atrium.core.errors import AtriumError, Disconnected, NotSent, Unreachable, UpstreamTimeout
 from atrium.decisions.allow import Area
 from atrium.decisions.break_circuit import Outcome, outcome_of
 from atrium.decisions.choose_endpoint import Choice, Wanted
@@ -20,39 +21,40 @@ from atrium.dialects.openai.usage_chunk import UsageTaker
 from atrium.dialects.peek import Call, renamed
 from atrium.dialects.usage_tail import usage_of
 from atrium.http.lane import REFRESH_TIMEOUT, Lane
-from atrium.http.lines import Relaying, length_line, onward_head, relayed_lines
+from atrium.http.lines import length_line, onward_head, relayed_lines, source_lines
 from atrium.http.metering import counted
 from atrium.http.parties import Client
+from atrium.http.route import Going, Route, Routing
 from atrium.http.sticky import Pin, Telling, stick
 from atrium.relay.directory import Endpoint
 from atrium.relay.discover import refresh
+from atrium.relay.leased import turn_of
 from atrium.relay.sessions import Sessions
 from atrium.relay.tally import took
-from atrium.relay.upstream import Upstream
+from atrium.relay.upstream import Sink, Upstream
 from atrium.relay.upstream_error import UpstreamError
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-TAIL = 4096
+TAIL = 16 * 1024
 TAIL_PIECES = 4
 """The usage and the closing line may come apart."""
 ANSWERED = {200: "it answered 200"}
+NOWHERE = Route(Wanted(""))
 
 
-class Forwarding:
-    """One request's way to an endpoint. A `Sink` of the endpoint's connection."""
+class Forwarding(Sink):
+    """One request's way to an endpoint."""
 
     # What most requests never change stands here once: setting it for each costs as much as choosing.
-    routing: tuple[bytes, bytes, bytes] | None = None
-    """Strategy, decision and reason, when a model was named."""
+    routing: Routing | None = None
+    source = b""
     sticky = b""
     """Lines that tell of the session, where sessions are kept."""
     choice: Choice[Endpoint] | None = None
     endpoint: Endpoint | None = None
     waited = 0.0
     usage = NO_USAGE
-    _named: tuple[str, ...] = ()
-    """Folded names that will do for the model that was asked for."""
-    _wanted: Wanted | None = None
+    _route = NOWHERE
     _upstream: Upstream | None = None
     _leased_at = _heard = 0.0
     _answered = _paused = False
@@ -74,20 +76,21 @@ class Forwarding:
         """Endpoint, how it went, seconds."""
         self._call = call
         self._ranked: list[Endpoint] = []
-        self._tail: list[bytes] = []
+        self._tail: deque[bytes] = deque(maxlen=TAIL_PIECES)
         """The end of the answer, where usage stands."""
 
     # Choosing.
 
-    def choose(self, wanted: Wanted, *, again: bool) -> None:
-        lane, place = self.lane, self.asked.place
-        self._named, self._wanted = wanted.models, wanted
+    def choose(self, route: Route, *, again: bool) -> None:
+        """`again`: whether the lists may be read anew for a model that nobody has."""
+        lane, place, wanted = self.lane, self.asked.place, route.wanted
+        self._route = route
         if not self.model and place.has_own_default and (lane.has_default() or not place.may_be_local):
             self.request.hand_over()
             return
-        self.choice = lane.choose(wanted)
+        self.choice = lane.choose(route)
         if not self.choice.ranked and lane.may_fall_back(wanted) and not self._is_local:
-            self.choice = lane.choose(wanted, anyone=True)
+            self.choice = lane.choose_anyone(wanted)
         self._ranked = [*self.choice.ranked]
         if self._ranked and lane.sessions is not None:
             self._stick(lane.sessions)
@@ -103,7 +106,7 @@ class Forwarding:
         else:
             error = lane.nobody(wanted, self.model)
             reason = b"model_unavailable" if lane.known(wanted) else b"model_not_found"
-            self._tell_routing(b"rejected", reason)
+            self.routing = self._told_routing(b"rejected", reason)
             raise error
 
     @property
@@ -119,7 +122,7 @@ class Forwarding:
     @property
     def _is_translated(self) -> bool:
         """Nobody who speaks the path's dialect accepts a connection, but somebody with another one might."""
-        return self._wanted is not None and self.lane.translates(self.asked, self._wanted)
+        return self.lane.translates(self.asked, self._route.wanted)
 
     def _stick(self, sessions: Sessions) -> None:
         rules = self.lane.settings.sticky_sessions
@@ -130,12 +133,11 @@ class Forwarding:
     async def _refreshed(self, wanted: Wanted) -> None:
         await self.lane.refresh(wanted)
         self._task = None
-        self.choose(wanted, again=False)
+        self.choose(Route(wanted), again=False)
 
-    def _tell_routing(self, decision: bytes, reason: bytes) -> None:
-        if self.model:
-            alias = self.model in self.lane.settings.model_aliases
-            self.routing = (b"alias" if alias else self.lane.strategy, decision, reason)
+    def _told_routing(self, decision: bytes, reason: bytes) -> Routing:
+        alias = self.model in self.lane.settings.model_aliases
+        return (b"alias" if alias else self.lane.strategy, decision, reason)
 
     def _try_next(self) -> None:
         """Lease the best candidate that is left, or wait for one that is busy with all it may have."""
@@ -149,33 +151,10 @@ class Forwarding:
                 del self._ranked[place]
                 self._lease(one)
                 return
-        self._wait_for(self._ranked.pop(0))
-
-    def _wait_for(self, endpoint: Endpoint) -> None:
-        if len(endpoint.waiting) >= self.lane.proxy.queue:
-            raise QueueFull(f"{len(endpoint.waiting)} requests wait for '{endpoint.spec.name}' already", retry_after=1)
-        self._do(self._queued(endpoint))
+        self._do(self._queued(self._ranked.pop(0)))
 
     async def _queued(self, endpoint: Endpoint) -> None:
-        turn = asyncio.Event()
-        endpoint.waiting.append(turn.set)
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(self.lane.proxy.queue_timeout):
-                await turn.wait()
-        except BaseException as left:
-            if turn.is_set():
-                # Given up at the very moment its turn came: it is the next one's.
-                endpoint.promised -= 1
-                endpoint.wake()
-            else:
-                endpoint.waiting.remove(turn.set)
-            if isinstance(left, TimeoutError):
-                waited = time.monotonic() - began
-                raise QueueFull(f"'{endpoint.spec.name}' was busy for {waited:.0f} s") from None
-            raise
-        endpoint.promised -= 1
-        self.waited = time.monotonic() - began
+        self.waited = await turn_of(endpoint, self.lane.proxy.queue, self.lane.proxy.queue_timeout)
         self._task = None
         self._lease(endpoint)
 
@@ -227,18 +206,45 @@ class Forwarding:
         return body if self.ran == self.model else renamed(body, self._call, self.ran)
 
     def _name_what_ran(self, endpoint: Endpoint) -> None:
-        model = self.ran = self.model
-        if not model:
-            return
-        if not endpoint.has(model.casefold()):
-            name = next((endpoint.name_of(name) for name in self._named if endpoint.has(name)), "")
-            if not name:
-                self._tell_routing(b"fallback", b"model_not_found")
-                return
-            self.ran = name
-        self._tell_routing(b"routed", b"model_found")
+        going = self._route.going.get(endpoint)
+        if going is None:
+            going = self._route.going[endpoint] = self._going(endpoint)
+        self.ran, self.routing, self.source = going
+
+    def _going(self, endpoint: Endpoint) -> Going:
+        model, routing = self.model, None
+        if model:
+            routing = self._told_routing(b"routed", b"model_found")
+            if not endpoint.has(model.casefold()):
+                named = self._route.wanted.models
+                model = next((endpoint.name_of(name) for name in named if endpoint.has(name)), "")
+                if not model:
+                    model, routing = self.model, self._told_routing(b"fallback", b"model_not_found")
+        return Going(model, routing, source_lines(endpoint, model, routing))
 
     # The endpoint's side: what its connection calls.
+
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        self._upstream = None
+        endpoint, request, status = self.endpoint, self.request, head.status
+        if endpoint is None:
+            return
+        if status not in ANSWERED or self._pin is not None or self.asked.place.area is Area.ADMIN:
+            self.on_head(head)
+            # Else another endpoint is asked now.
+            if self._answered:
+                if body:
+                    self.on_piece(body)
+                self.on_end()
+            return
+        self._heard = time.monotonic()
+        self._answered = True
+        request.release_body()
+        request.status, request.sent = status, len(body)
+        self.usage = usage_of(body[-TAIL:]) or NO_USAGE
+        self.pieces = 1
+        self._give_back(Outcome.SUCCESS, ANSWERED[status], Outcome.SUCCESS)
+        request.answer(status, relayed_lines(request, self, self.lane.settings.cors, head), body)
 
     def on_head(self, head: ResponseHead) -> None:
         endpoint = self.endpoint
@@ -258,21 +264,15 @@ class Forwarding:
             self._rewritten = UpstreamError(head)
             return
         self._taker = self._taker if head.length is None else None
-        self.request.open(
-            head.status,
-            relayed_lines(self.request, self, self.lane.settings.cors, Relaying(endpoint, head)),
-            head.length,
-        )
+        lines = relayed_lines(self.request, self, self.lane.settings.cors, head)
+        self.request.open(head.status, lines, head.length)
 
     def on_piece(self, data: bytes) -> None:
         self._heard = time.monotonic()
         if self._rewritten is not None:
             self._rewritten.piece(data)
             return
-        tail = self._tail
-        tail.append(data if len(data) <= TAIL else data[-TAIL:])
-        if len(tail) > TAIL_PIECES:
-            del tail[0]
+        self._tail.append(data)
         self.pieces += 1
         if self._taker is not None:
             data = self._taker.feed(data)
@@ -323,10 +323,9 @@ class Forwarding:
 
     def look(self, now: float) -> None:
         """Called about once a second: is the endpoint, or a client that does not read, silent for too long?"""
+        proxy, upload = self.lane.proxy, self.request.upload
         if self._upstream is None:
             return
-        proxy = self.lane.proxy
-        upload = self.request.upload
         silent = now - (self._heard if upload is None else max(self._heard, upload.moved))
         if not self._answered and silent > proxy.header_timeout:
             self.drop(Outcome.FAILURE, "it gave no response head in time")
@@ -375,12 +374,14 @@ class Forwarding:
         if self._heard < self._leased_at:
             endpoint.tally.note_refused(time.time())
             return
-        failed = tallied is Outcome.FAILURE
-        endpoint.tally.note(took(seconds, self.request.sent, failed=failed, at=time.time()))
+        writer = self.request.writer
+        sent = writer.sent if writer else self.request.sent
+        endpoint.tally.note(took(seconds, sent, failed=tallied is Outcome.FAILURE, at=time.time()))
 
     def read_usage(self) -> None:
-        self.usage = usage_of(b"".join(self._tail)) or self.usage
-        self._tail.clear()
+        if self._tail:
+            self.usage = usage_of(b"".join(self._tail)[-TAIL:]) or self.usage
+            self._tail.clear()
 
     def guarded(self, act: Callable[[], None]) -> None:
         try:

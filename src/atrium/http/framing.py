@@ -17,6 +17,15 @@ def status_line(status: int) -> bytes:
     return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
+def whole_answer(status: int, lines: bytes, body: bytes, trailer: bytes) -> bytes:
+    """An answer that is here whole, over HTTP/1.1 on a connection that stays. `trailer`: its line, or nothing."""
+    if trailer:
+        framing = b"trailer: X-Olla-Response-Time\r\ntransfer-encoding: chunked\r\n\r\n"
+        piece = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+        return b"%b%b%b%b0\r\n%b\r\n" % (status_line(status), lines, framing, piece, trailer)
+    return b"%b%bcontent-length: %d\r\n\r\n%b" % (status_line(status), lines, len(body), body)
+
+
 class AnswerWriter:
     """What comes together is written together: head, body and end of a small answer are one write."""
 

@@ -9,8 +9,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from atrium.core.answers import NO_USAGE, Usage
 from atrium.core.endpoints import Health, RunnerStatus
 from atrium.core.errors import ModelLoading, ModelNotFound
@@ -19,17 +17,17 @@ from atrium.core.models import Ability
 from atrium.core.usage import UsageRecord
 from atrium.decisions.choose_endpoint import Choice, Standings, Wanted, choose_endpoint, nobody
 from atrium.decisions.client_address import Network, is_trusted
-from atrium.decisions.doors import door_of
 from atrium.dialects.peek import Call
 from atrium.http.admission import Admission
-from atrium.http.asked import EXTENSIBLE, TRANSLATED, Asked, native_dialect
+from atrium.http.asked import EXTENSIBLE, TRANSLATED, Asked, Place, native_dialect
 from atrium.http.edge import Exchange, closing_fields
-from atrium.http.explained import TranslatedRecord, translated_record
+from atrium.http.explained import RelayedRecord, TranslatedRecord, relayed_record, translated_record
 from atrium.http.limits import Limiter
 from atrium.http.local_record import LocalRecord
-from atrium.http.metering import GATEWAY, NOWHERE, UNCLAIMED, Ran, record_of
+from atrium.http.metering import NOWHERE, UNCLAIMED, Ran, record_of
 from atrium.http.middleware.doors import HostCheck
 from atrium.http.parties import Client, Way
+from atrium.http.route import Route
 from atrium.relay.directory import Directory, Endpoint
 from atrium.relay.discover import refresh
 from atrium.relay.sessions import Sessions
@@ -44,7 +42,7 @@ REFRESH_EVERY = 5.0
 REFRESH_TIMEOUT = 2.0
 LEAST_RETRY = 1.0
 CLIENT_LEFT = 499
-MOST_CHOSEN = 1024
+MOST_ROUTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +74,11 @@ class Lane:
         self.active: set[Client] = set()
         self.buffered = 0
         """Bytes of bodies that are held in memory."""
-        self.explained: OrderedDict[str, Record | TranslatedRecord | LocalRecord] = OrderedDict()
+        self.explained: OrderedDict[str, RelayedRecord | TranslatedRecord | LocalRecord] = OrderedDict()
         self._tells_ends = settings.telemetry.level in ("debug", "info")
         """Whether anybody hears of requests that ended: making the words costs as much as choosing an endpoint."""
-        self._chosen: dict[Wanted, Choice[Endpoint]] = {}
-        """Choices that stay right while the directory stays as it is."""
+        self._routes: dict[tuple[Place, bytes, str], Route] = {}
+        """They stay right while the directory stays as it is."""
         self._edition = -1
         self._timer: asyncio.TimerHandle | None = None
         self._refreshed = -REFRESH_EVERY
@@ -100,6 +98,7 @@ class Lane:
         self.settings = settings
         self.directory.aliases = settings.model_aliases
         self.gateway.limiter.apply(settings.limits)
+        self._routes.clear()
 
     # Who comes in.
 
@@ -136,8 +135,21 @@ class Lane:
 
     # Where it goes.
 
-    def wanted(self, asked: Asked, model: str) -> Wanted:
-        target = asked.first.get(b"x-olla-target", b"").decode("latin-1")
+    def route(self, asked: Asked, model: str) -> Route:
+        if self._edition != self.directory.edition.number:
+            self._edition = self.directory.edition.number
+            self._routes.clear()
+        key = (asked.place, asked.target, model)
+        known = self._routes.get(key)
+        if known is None:
+            known = Route(self._wanted(asked, model))
+            if len(self._routes) >= MOST_ROUTES:
+                self._routes.clear()
+            self._routes[key] = known
+        return known
+
+    def _wanted(self, asked: Asked, model: str) -> Wanted:
+        target = asked.target.decode("latin-1")
         names = self.names_of(model)
         dialect = native_dialect(asked.rest)
         if "/" in model and not self.directory.known(asked.prefix, names) and (pinned := self.pinned(model)):
@@ -156,19 +168,18 @@ class Lane:
         targets = self.settings.model_aliases.get(model)
         return tuple(name.casefold() for name in targets) if targets else (model.casefold(),)
 
-    def choose(self, wanted: Wanted, *, anyone: bool = False) -> Choice[Endpoint]:
-        directory, chosen = self.directory, self._chosen
-        if self._edition != directory.edition.number:
-            self._edition = directory.edition.number
-            chosen.clear()
-        known = None if anyone else chosen.get(wanted)
-        if known is None:
-            known = self._decide(wanted, anyone=anyone)
+    def choose(self, route: Route) -> Choice[Endpoint]:
+        choice = route.choice
+        if choice is None:
+            choice = self._decide(route.wanted, anyone=False)
             # With one candidate neither turns nor load matter; with a circuit open the time does.
-            lasts = len(known.ranked) == 1 and not directory.edition.troubled and not anyone
-            if lasts and len(chosen) < MOST_CHOSEN:
-                chosen[wanted] = known
-        return known
+            if len(choice.ranked) == 1 and not self.directory.edition.troubled:
+                route.choice = choice
+        return choice
+
+    def choose_anyone(self, wanted: Wanted) -> Choice[Endpoint]:
+        """Whether or not they list the model."""
+        return self._decide(wanted, anyone=True)
 
     def _decide(self, wanted: Wanted, *, anyone: bool) -> Choice[Endpoint]:
         directory = self.directory
@@ -232,18 +243,20 @@ class Lane:
 
     def settled(self, request: Client) -> None:
         """The answer has ended, one way or another: counted once, told once, explained."""
-        asked, way = request.asked, request.way
-        now = time.monotonic()
+        way = request.way
+        now, at = time.monotonic(), time.time()
         seconds = now - request.started
-        self.gateway.metrics.ended(asked.place.surface, request.status, seconds)
+        self.gateway.metrics.ended(request.asked.place.surface, request.status, seconds)
         if way is not None:
             way.read_usage()
-            self._count(request, way, seconds)
-        self._meter(request, way, seconds)
+            self._count(request, way, seconds, at)
+        self._meter(request, way, seconds, at)
         if self._tells_ends:
             self._tell_end(request, way, now)
         if self.proxy.explained:
-            self._keep(request, way, seconds)
+            caller = request.caller
+            who = (caller.name, caller.key_id) if caller else (None, None)
+            self._remember(request.request_id, relayed_record(request, who, (seconds, at), self.directory.balancer))
 
     def _tell_end(self, request: Client, way: Way | None, now: float) -> None:
         fields = closing_fields(request.record(), now)
@@ -254,19 +267,7 @@ class Lane:
             fields["completion_tokens"] = way.usage.completion_tokens
         self.gateway.tell("request.ended", fields)
 
-    def _keep(self, request: Client, way: Way | None, seconds: float) -> None:
-        explained = self.explained
-        asked, caller = request.asked, request.caller
-        explained[request.request_id] = Record(
-            (request.request_id, asked.method, asked.path, request.address, self.directory.balancer),
-            (caller.name, caller.key_id) if caller else (None, None),
-            (request.status, request.sent, request.broken, seconds, time.time()),
-            None if way is None else (way.model, way.ran, way.routing, way.choice, way.tries, way.waited, way.usage),
-        )
-        if len(explained) > self.proxy.explained:
-            explained.popitem(last=False)
-
-    def _meter(self, request: Client, way: Way | None, seconds: float) -> None:
+    def _meter(self, request: Client, way: Way | None, seconds: float, at: float) -> None:
         """What it held of its caller's quotas is settled, and what it used noted."""
         ran = NOWHERE
         if way is not None and way.tries:
@@ -275,24 +276,27 @@ class Lane:
         if request.claim is not UNCLAIMED:
             request.claim.settle(request.status, ran.usage.prompt_tokens + ran.usage.completion_tokens)
         place = request.asked.place
-        door = GATEWAY if place.olla else door_of(place.path)
-        if request.caller is not None and door is not None:
-            self.gateway.note(record_of(request.caller, door, (place.method, request.status), seconds, ran))
+        if request.caller is not None and place.door is not None:
+            self.gateway.note(record_of(request.caller, place.door, (place.method, request.status), (at, seconds), ran))
 
-    def _count(self, request: Client, way: Way, seconds: float) -> None:
+    def _count(self, request: Client, way: Way, seconds: float, at: float) -> None:
         tallies = self.directory.tallies
         failed = request.status >= 500 or (bool(request.broken) and request.status != CLIENT_LEFT)
         tallies.requests += 1
         tallies.failures += failed
-        cost = took(seconds, request.sent, failed=failed, at=time.time())
+        cost = took(seconds, request.sent, failed=failed, at=at)
         tallies.ended.note(cost)
         # A name that nobody listed makes no entry, or anybody could fill the memory with names.
         if way.model and way.tries and way.routing is not None and way.routing[1] == b"routed":
             tallies.note_model(way.ran, way.tries[-1][0], request.address, cost)
 
     def keep(self, request_id: str, record: LocalRecord) -> None:
-        """The oldest is forgotten at the bound."""
+        """An answer of the built-in engine's: counted and explained like others."""
         record.count(self.directory.tallies)
+        self._remember(request_id, record)
+
+    def _remember(self, request_id: str, record: RelayedRecord | TranslatedRecord | LocalRecord) -> None:
+        """The oldest is forgotten at the bound."""
         self.explained[request_id] = record
         if len(self.explained) > self.proxy.explained:
             self.explained.popitem(last=False)
@@ -306,10 +310,9 @@ class Lane:
         tallies.ended.note(took(seconds, exchange.sent, failed=failed, at=time.time()))
         if self.proxy.explained:
             fields = closing_fields(exchange, exchange.started + seconds)
-            record = translated_record(exchange, fields, time.time(), self.directory.balancer)
-            self.explained[exchange.request_id] = record
-            if len(self.explained) > self.proxy.explained:
-                self.explained.popitem(last=False)
+            self._remember(
+                exchange.request_id, translated_record(exchange, fields, time.time(), self.directory.balancer)
+            )
 
     def translates(self, asked: Asked, wanted: Wanted) -> bool:
         """Whether an endpoint that speaks another dialect than the path's could answer."""
@@ -325,56 +328,6 @@ class Lane:
         trace = "".join(traceback.format_exception(fault))
         fields = {"id": request.request_id, "error": type(fault).__name__, "trace": trace}
         self.gateway.tell("request.failed", fields)
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """What is kept of a request to explain it; made into words only when somebody asks."""
-
-    asked: tuple[str, bytes, bytes, str, str]
-    """Request id, method, path, address, balancer."""
-    caller: tuple[str | None, int | None]
-    ended: tuple[int, int, str, float, float]
-    """Status, bytes, why it broke off, seconds, when."""
-    way: (
-        tuple[str, str, tuple[bytes, ...] | None, Choice[Endpoint] | None, list[tuple[str, str, float]], float, Usage]
-        | None
-    )
-    """Model as asked for and as run, routing, choice, tries, seconds waited, usage."""
-
-    def told(self) -> Mapping[str, object]:
-        """Who called, which rule chose what and why the others were passed over, the tries, the waits."""
-        request_id, method, path, address, balancer = self.asked
-        status, size, broken, seconds, at = self.ended
-        record: dict[str, object] = {
-            "id": request_id,
-            "method": method.decode("latin-1"),
-            "path": path.decode("latin-1"),
-            "caller": self.caller[0],
-            "key": self.caller[1],
-            "status": status,
-            "seconds": round(seconds, 6),
-            "bytes": size,
-            "at": at,
-            "address": address,
-            "broken": broken,
-        }
-        if self.way is None:
-            return record
-        model, ran, routing, choice, tries, waited, usage = self.way
-        if choice is None:
-            return record
-        return record | {
-            "model": model,
-            "ran": ran,
-            "balancer": balancer,
-            "routing": [part.decode() for part in routing or ()],
-            "candidates": [one.spec.name for one in choice.ranked],
-            "passed_over": dict(choice.passed),
-            "tries": list(tries),
-            "waited": waited,
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-        }
 
 
 def estimate(way: Way) -> Usage:

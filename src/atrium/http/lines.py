@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from email.utils import formatdate
 from urllib.parse import quote
 
@@ -21,6 +20,7 @@ from atrium.http.edge import (
 )
 from atrium.http.framing import status_line
 from atrium.http.parties import Client, Way
+from atrium.http.route import Routing
 from atrium.relay.directory import Endpoint
 from atrium.settings.tree import Cors
 
@@ -40,20 +40,22 @@ def length_line(method: bytes, length: int) -> bytes:
 
 
 def onward_head(request: Client, endpoint: Endpoint, framing: bytes, *, trusted: bool) -> bytes:
-    """The request head that an endpoint gets."""
+    """The request head that an endpoint gets. `trusted`: the peer is a proxy whose word about others counts."""
     asked = request.asked
-    start = endpoint.starts.get((asked.method, asked.rest, asked.query))
-    if start is None:
+    known = asked.onward.get(endpoint)
+    if known is None:
         target = target_of(endpoint.spec.base, asked.rest, asked.query)
-        line = b"%b %b HTTP/1.1\r\n%b" % (asked.method, target, endpoint.fixed_lines)
-        start = endpoint.remember(endpoint.starts, (asked.method, asked.rest, asked.query), line)
-    return b"%b%bx-request-id: %b\r\n%b%b\r\n" % (
-        start,
-        b"".join(onward(asked.headers, endpoint.own_headers)),
-        request.request_id.encode("ascii"),
-        origin_lines(request, trusted=trusted),
-        framing,
-    )
+        known = b"%b %b HTTP/1.1\r\n%b%b%b" % (
+            asked.method,
+            target,
+            endpoint.fixed_lines,
+            b"".join(onward(asked.headers, endpoint.own_headers)),
+            origin_lines(request, trusted=trusted),
+        )
+        if len(asked.onward) >= MOST_ENDPOINTS:
+            asked.onward.clear()
+        asked.onward[endpoint] = known
+    return b"%bx-request-id: %b\r\n%b\r\n" % (known, request.request_id.encode("ascii"), framing)
 
 
 def target_of(base: str, rest: bytes, query: bytes) -> bytes:
@@ -62,66 +64,44 @@ def target_of(base: str, rest: bytes, query: bytes) -> bytes:
 
 
 def origin_lines(request: Client, *, trusted: bool) -> bytes:
-    """Who asked, by which way."""
+    """Who asked, by which way. It depends on the head and the peer alone."""
     asked = request.asked
     first = asked.first
-    via = asked.joined(b"via") if b"via" in first else None
-    host = first.get(b"host", b"")
-    if not trusted and via is None:
-        key = (asked.peer, request.address, asked.scheme, host)
-        known = ORIGINS.get(key)
-        if known is not None:
-            return known
+    via = asked.joined(b"via")
     presented, scheme, given = (
         (asked.joined(b"x-forwarded-for"), first.get(b"x-forwarded-proto"), first.get(b"x-forwarded-host"))
         if trusted
         else (b"", None, None)
     )
-    lines = b"x-forwarded-for: %b\r\nx-real-ip: %b\r\nx-forwarded-proto: %b\r\nx-forwarded-host: %b\r\nvia: %b\r\n" % (
+    return b"x-forwarded-for: %b\r\nx-real-ip: %b\r\nx-forwarded-proto: %b\r\nx-forwarded-host: %b\r\nvia: %b\r\n" % (
         forwarded_for(asked.peer, presented, trusted=trusted),
         request.address.encode("ascii", "replace"),
         scheme or asked.scheme.encode("ascii"),
-        given or host,
+        given or first.get(b"host", b""),
         b"%b, 1.1 atrium" % via if via else b"1.1 atrium",
     )
-    if not trusted and via is None and len(host) <= LONGEST_HOST:
-        if len(ORIGINS) >= MOST_KNOWN:
-            ORIGINS.clear()
-        ORIGINS[asked.peer, request.address, asked.scheme, host] = lines
-    return lines
 
 
-MOST_KNOWN = 1024
-LONGEST_HOST = 200
-ORIGINS: dict[tuple[str, str, str, bytes], bytes] = {}
-"""By heart: a client comes from one place by one name."""
+MOST_ENDPOINTS = 16
+"""Of which a connection knows by heart what they get."""
 
 
-@dataclass(frozen=True, slots=True)
-class Relaying:
-    """Whose answer it is, and its head."""
-
-    endpoint: Endpoint
-    head: ResponseHead
-
-
-def relayed_lines(request: Client, way: Way, cors: Cors, relaying: Relaying) -> bytes:
+def relayed_lines(request: Client, way: Way, cors: Cors, head: ResponseHead) -> bytes:
     """What stands in a relayed answer's head, without what frames it."""
-    head, olla = relaying.head, request.asked.olla
+    olla = request.asked.olla
     request_id = request.request_id.encode("ascii")
-    source = source_lines(relaying.endpoint, way)
     if olla and not head.via and not way.sticky and "*" in cors.origins:
         return b"%bx-olla-request-id: %b\r\n%bvia: 1.1 atrium\r\n%b%b" % (
             head.kept,
             request_id,
-            source,
+            way.source,
             request.limits,
             cors_lines(request, cors),
         )
     lines = [
         head.kept if olla else without_request_id(head.kept),
         b"x-olla-request-id: %b\r\n" % request_id,
-        source,
+        way.source,
         way.sticky,
         b"via: %b\r\n" % (b"%b, 1.1 atrium" % head.via if head.via else b"1.1 atrium"),
     ]
@@ -131,20 +111,15 @@ def relayed_lines(request: Client, way: Way, cors: Cors, relaying: Relaying) -> 
     return b"".join(lines)
 
 
-def source_lines(endpoint: Endpoint, way: Way) -> bytes:
+def source_lines(endpoint: Endpoint, model: str, routing: Routing | None) -> bytes:
     """Which endpoint and model answered, and how they were found."""
-    key = (way.ran, way.routing)
-    known = endpoint.sources.get(key)
-    if known is not None:
-        return known
     lines = b"x-olla-endpoint: %b\r\nx-olla-backend-type: %b\r\n" % (
         endpoint.spec.name.encode("ascii", "replace"),
         endpoint.spec.kind.name.encode(),
     )
-    if way.model:
-        lines += b"x-olla-model: %b\r\n" % plain(way.ran)
-    lines += routing_lines(way)
-    return endpoint.remember(endpoint.sources, key, lines)
+    if model:
+        lines += b"x-olla-model: %b\r\n" % plain(model)
+    return lines + routing_lines(routing)
 
 
 def without_request_id(kept: bytes) -> bytes:
@@ -155,10 +130,10 @@ def without_request_id(kept: bytes) -> bytes:
     return b"\r\n".join(line for line in lines if not line.lower().startswith(b"x-request-id:"))
 
 
-def routing_lines(way: Way) -> bytes:
-    if way.routing is None:
+def routing_lines(routing: Routing | None) -> bytes:
+    if routing is None:
         return b""
-    return b"x-olla-routing-strategy: %b\r\nx-olla-routing-decision: %b\r\nx-olla-routing-reason: %b\r\n" % way.routing
+    return b"x-olla-routing-strategy: %b\r\nx-olla-routing-decision: %b\r\nx-olla-routing-reason: %b\r\n" % routing
 
 
 def cors_lines(request: Client, cors: Cors) -> bytes:
@@ -199,7 +174,7 @@ def local_answer(request: Client, error: AtriumError, cors: Cors) -> tuple[int, 
     headers.append((b"date", formatdate(usegmt=True).encode("ascii")))
     lines = [b"%b: %b\r\n" % pair for pair in [*headers, *stamp_headers(request.record(), time.monotonic(), b"")]]
     if request.way is not None:
-        lines.append(routing_lines(request.way))
+        lines.append(routing_lines(request.way.routing))
     if not isinstance(error, RateLimited):
         lines += [request.limits, request.claim.lines]
     lines.append(cors_lines(request, cors))

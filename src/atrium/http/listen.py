@@ -16,7 +16,9 @@ import uvicorn
 
 from atrium.core.errors import ConfigError, PortInUse
 from atrium.http.front import Front
-from atrium.http.protocol import door_for
+from atrium.http.idle import IdleWatch
+from atrium.http.lane import Lane
+from atrium.http.protocol import Door
 from atrium.http.server import control_app
 from atrium.settings.tree import Limits, Server
 
@@ -120,3 +122,8 @@ def config_for(front: Front, server: Server, limits: Limits, *, tls: bool) -> uv
         ssl_certfile=secured.cert if secured else None,
         ssl_keyfile=secured.key if secured else None,
     )
+
+
+def door_for(limits: Limits, lane: Lane | None) -> type[Door]:
+    """uvicorn makes protocols from a class, so the bounds are the class's."""
+    return type("BoundDoor", (Door,), {"limits": limits, "lane": lane, "idle": IdleWatch(limits.idle_timeout)})

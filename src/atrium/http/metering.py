@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from atrium.core.answers import Usage
 from atrium.core.people import Caller
@@ -18,7 +18,6 @@ from atrium.services.meter import NOTHING, Hold, Meter
 from atrium.services.metered import CHARACTERS, LONGEST
 
 READS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-GATEWAY = "gateway"
 COUNTED = frozenset({b"/v1/chat/completions", b"/v1/completions"})
 """Whose streams can count their tokens."""
 
@@ -114,8 +113,7 @@ def is_metered(exchange: Exchange, area: Area) -> bool:
     return exchange.method == "POST" and area is Area.USE
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(NamedTuple):
     """Where it was answered, and what that took."""
 
     endpoint: str = ""
@@ -128,21 +126,23 @@ class Ran:
 NOWHERE = Ran()
 
 
-def record_of(caller: Caller, door: str, ended: tuple[str, int], seconds: float, ran: Ran) -> UsageRecord:
-    """`ended`: method and status."""
+def record_of(caller: Caller, door: str, ended: tuple[str, int], took: tuple[float, float], ran: Ran) -> UsageRecord:
+    """`ended`: method and status; `took`: when it ended on the wall clock, and the seconds it took."""
     method, status = ended
+    at, seconds = took
     metered = method == "POST"
+    usage = ran.usage
     return UsageRecord(
-        at=time.time(),
-        door=door,
-        user_id=caller.user_id or 0,
-        key_id=caller.key_id or 0,
-        model=ran.model,
-        endpoint=ran.endpoint,
-        requests=int(metered),
-        failures=int(metered and not 0 < status < 400),
-        prompt_tokens=ran.usage.prompt_tokens,
-        completion_tokens=ran.usage.completion_tokens,
-        seconds=seconds,
-        exact=ran.exact,
+        at,
+        door,
+        caller.user_id or 0,
+        caller.key_id or 0,
+        ran.model,
+        ran.endpoint,
+        int(metered),
+        int(metered and not 0 < status < 400),
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        seconds,
+        ran.exact,
     )

@@ -12,6 +12,7 @@ from atrium.http.asked import Asked
 from atrium.http.edge import Exchange
 from atrium.http.framing import AnswerWriter
 from atrium.http.metering import Claim
+from atrium.http.route import Routing
 from atrium.http.uploading import Upload
 from atrium.relay.directory import Endpoint
 from atrium.relay.upstream import Upstream
@@ -22,7 +23,9 @@ class Way(Protocol):
 
     model: str
     ran: str
-    routing: tuple[bytes, bytes, bytes] | None
+    routing: Routing | None
+    source: bytes
+    """Lines that tell which endpoint and model answered."""
     sticky: bytes
     choice: Choice[Endpoint] | None
     tries: list[tuple[str, str, float]]
@@ -46,6 +49,8 @@ class Client(Protocol):
     claim: Claim
     started: float
     status: int
+    sent: int
+    """Bytes of the body, once it has ended."""
     broken: str
     writer: AnswerWriter | None
     upload: Upload | None
@@ -53,14 +58,13 @@ class Client(Protocol):
     @property
     def body(self) -> bytes: ...
     @property
-    def sent(self) -> int: ...
-    @property
     def way(self) -> Way | None: ...
 
     def record(self) -> Exchange: ...
     def pour(self, upstream: Upstream) -> None: ...
     def release_body(self) -> None: ...
     def open(self, status: int, lines: bytes, length: int | None) -> None: ...
+    def answer(self, status: int, lines: bytes, body: bytes) -> None: ...
     def finish(self) -> None: ...
     def break_off(self, why: str) -> None: ...
     def give_up(self, why: str) -> None: ...
@@ -68,3 +72,13 @@ class Client(Protocol):
     def failed(self, fault: Exception) -> None: ...
     def hand_over(self) -> None: ...
     def look(self, now: float) -> None: ...
+
+
+class NobodyWaits:
+    """Stands where uvicorn wakes an application that waits for its request's body."""
+
+    def set(self) -> None:
+        """Nothing to wake."""
+
+
+NOBODY_WAITS = NobodyWaits()

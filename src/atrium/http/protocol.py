@@ -7,7 +7,6 @@ order in which they came on a connection.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from typing import Any, cast
 
@@ -19,7 +18,8 @@ from uvicorn.server import ServerState
 
 from atrium.core.errors import AtriumError, BadRequest, HeadersTooLarge, RequestTimeout, Unavailable
 from atrium.decisions.relayed_path import ROOT
-from atrium.http.asked import Asked, canonical_spelling, known_place
+from atrium.http.asked import Asked, known_place
+from atrium.http.by_heart import KnownHead, known_head
 from atrium.http.edge import read_lines
 from atrium.http.idle import IdleWatch, MayIdle
 from atrium.http.lane import Lane
@@ -27,11 +27,11 @@ from atrium.http.lines import refusal
 from atrium.http.reading import DISCARD_PATIENCE, MOST_DISCARDED
 from atrium.http.relayed import Relayed
 from atrium.http.scope import FromLane, mark_lane, scope_of
+from atrium.http.spelling import canonical_spelling, origin_form, without_offers
 from atrium.settings.tree import Limits
 
 Cycle = RequestResponseCycle | Relayed
 MOST_PIPELINED = 8
-OFFER = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
 
 class Door(HttpToolsProtocol):
@@ -50,19 +50,21 @@ class Door(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._head_bytes = 0
-        self._arrived = 0
-        """Bytes of the read that is being taken apart."""
+        self._arrived = 0  # Bytes of the read that is being taken apart.
         self._in_head = True
         self._begun = False
-        """A request has begun whose head is not whole."""
+        """With a head that is not whole."""
         self._why: AtriumError | None = None
         """Why what came is refused, where it is not merely no HTTP."""
         self._too_slow: asyncio.TimerHandle | None = None
         self._now: Cycle | None = None
         """Whose turn it is; `cycle` is the newest, which may still wait for its turn."""
+        self._giving_turns = False
         self._lingering: asyncio.TimerHandle | None = None
         self._dropped = 0
         self.idle_since = 0.0
+        self._known: KnownHead | None = None
+        self._read = b""  # That is being taken apart, until its first head is.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -80,26 +82,48 @@ class Door(HttpToolsProtocol):
             data = without_offers(data)
         self._arrived = len(data)
         self.idle_since = 0.0
-        parser = self.parser
-        if parser is None:
-            return
-        try:
-            parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
-            return
-        except httptools.HttpParserUpgrade as offered:
-            # It is refused, and what comes behind it is a request again.
-            if rest := data[offered.args[0] :]:
-                self.data_received(rest)
-            return
-        if in_head and self._in_head and self._begun:
+        if in_head and not self._begun:
+            if self._known is not None and self._is_known(self._known, data):
+                return
+            self._read = data
+        if self._parse(data) and in_head and self._in_head and self._begun:
             # The head has come in part: from now on it must hurry.
             if self._too_slow is None:
                 self._watch_head()
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.max_header:
                 self._refuse(self._head_too_large())
+
+    def _parse(self, data: bytes) -> bool:
+        """Whether it was HTTP."""
+        if self.parser is None:
+            return False
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return False
+        except httptools.HttpParserUpgrade as offered:
+            # It is refused, and what comes behind it is a request again.
+            if rest := data[offered.args[0] :]:
+                self.data_received(rest)
+            return False
+        return True
+
+    def _is_known(self, known: KnownHead, data: bytes) -> bool:
+        """Whether it is one more request with that head, which then needs no parser; it stands between two messages."""
+        body = known.body_of(data)
+        lane, place = self.lane, known.asked.place
+        if body is None or lane is None or not (place.olla or lane.takes(place.prefix)):
+            return False
+        self._unwatch_head()
+        before = self.cycle
+        if before and not before.response_complete:
+            return False
+        relayed = Relayed(lane, self, known.asked, keep_alive=True, expects=False)
+        self.cycle = self._now = as_cycle(relayed)
+        relayed.whole(body)
+        return True
 
     def on_message_begin(self) -> None:
         self._begun = True
@@ -126,12 +150,15 @@ class Door(HttpToolsProtocol):
         if place is None and path.startswith(ROOT):
             self.url = canonical_spelling(self.url)
         if lane is None or place is None or not (place.olla or lane.takes(place.prefix)):
+            self._read = b""
             self._to_application()
             return
         peer = self.client[0] if self.client else ""
         origin = (peer, self.scheme or "http", parser.get_http_version() == "1.0")
         asked = Asked(place, (method, path, query), self.headers, origin)
         keep = parser.should_keep_alive()
+        read, self._read = self._read, b""
+        self._known = known_head(read, asked) if read and keep else None
         relayed = Relayed(lane, self, asked, keep_alive=keep, expects=self.expect_100_continue)
         before, self.cycle = self.cycle, as_cycle(relayed)
         relayed.begin()
@@ -191,10 +218,26 @@ class Door(HttpToolsProtocol):
         if self.flow.read_paused:
             self.flow.resume_reading()
         if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
+            self._give_turns()
         else:
             self.idle_since = time.monotonic()
+
+    def _give_turns(self) -> None:
+        """To the next request, and on to those behind it for as long as each is answered at once: one read can bring
+        thousands, so none may be answered from within the answer to the one before."""
+        if self._giving_turns:
+            return
+        self._giving_turns = True
+        try:
+            while self.pipeline and not (self._is_answering or self.transport.is_closing()):
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
+        finally:
+            self._giving_turns = False
+
+    @property
+    def _is_answering(self) -> bool:
+        return self._now is not None and not self._now.response_complete
 
     def close_idle(self) -> None:
         if not self.cycle or self.cycle.response_complete:
@@ -341,25 +384,8 @@ class Door(HttpToolsProtocol):
 
     def _write_refusal(self, error: AtriumError) -> None:
         known = self._begun or bool(self.cycle)
-        url, headers = (self.url, self.headers) if known else (b"", list[tuple[bytes, bytes]]())
+        url, headers = (self.url, self.headers) if known else (b"", [])
         self.transport.write(refusal(error, url, headers, self.lane.settings.cors if self.lane else None))
-
-
-def without_offers(data: bytes) -> bytes:
-    """Without the offer to go on with another protocol, such as h2c, for which the parser would skip the body.
-
-    What asks for WebSocket stays, to be told that there is none.
-    """
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return data if b"websocket" in head.lower() else OFFER.sub(b"", head) + end + rest
-
-
-def origin_form(url: bytes) -> bytes:
-    """The path of an address that was given whole, as to a proxy; anything else as it is."""
-    scheme, found, rest = url.partition(b"://")
-    if not found or scheme.lower() not in (b"http", b"https"):
-        return url
-    return b"/" + rest.partition(b"/")[2]
 
 
 def as_cycle(one: Cycle) -> RequestResponseCycle:
@@ -369,8 +395,3 @@ def as_cycle(one: Cycle) -> RequestResponseCycle:
 
 def as_relayed(one: object) -> Relayed | None:
     return one if isinstance(one, Relayed) else None
-
-
-def door_for(limits: Limits, lane: Lane | None) -> type[Door]:
-    """uvicorn makes protocols from a class, so the bounds are the class's."""
-    return type("BoundDoor", (Door,), {"limits": limits, "lane": lane, "idle": IdleWatch(limits.idle_timeout)})

@@ -16,38 +16,21 @@ from atrium.core.errors import AtriumError, RequestTimeout, TooLarge, Unavailabl
 from atrium.core.people import Caller
 from atrium.decisions.break_circuit import Outcome
 from atrium.decisions.choose_endpoint import Wanted
-from atrium.decisions.relayed_path import check_path
 from atrium.dialects.peek import Call, peek_form, peek_json
-from atrium.http.asked import BLOBS, NAMED, TARGETED, Asked
+from atrium.http.asked import TARGETED, Asked, Reading
 from atrium.http.edge import Exchange, take_request_id
 from atrium.http.errors import as_atrium_error
 from atrium.http.forwarding import Forwarding
-from atrium.http.framing import AnswerWriter
+from atrium.http.framing import BODILESS, AnswerWriter, whole_answer
 from atrium.http.lane import Lane
 from atrium.http.lines import local_answer
 from atrium.http.metering import UNCLAIMED, claim
-from atrium.http.middleware.doors import refuse_upgrade
-from atrium.http.uploading import (
-    FORM,
-    MOST_WAITING,
-    NEAR,
-    UNSAID,
-    Upload,
-    has_left,
-    is_json_type,
-    passes_through,
-)
+from atrium.http.middleware.doors import check_head
+from atrium.http.parties import NOBODY_WAITS
+from atrium.http.route import Route
+from atrium.http.uploading import MOST_WAITING, NEAR, Upload, has_left, passes_through
 from atrium.relay.upstream import Upstream
 
-
-class NobodyWaits:
-    """Stands where uvicorn wakes an application that waits for its request's body."""
-
-    def set(self) -> None:
-        """Nothing to wake."""
-
-
-NOBODY_WAITS = NobodyWaits()
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -82,6 +65,8 @@ class Relayed:
     caller: Caller | None = None
     claim = UNCLAIMED
     status = 0
+    sent = 0
+    """Bytes of the body, once it has ended."""
     broken = ""
     writer: AnswerWriter | None = None
     forwarding: Forwarding | None = None
@@ -99,12 +84,19 @@ class Relayed:
         self.connection = connection
         self.keep_alive = keep_alive
         self.started = self._heard = time.monotonic()
-        self.request_id = take_request_id(asked.first.get(b"x-request-id", b""))
+        self.request_id = take_request_id(asked.request_id)
         self.address = asked.peer
         self._expects = expects
         self._pieces: list[bytes] = []
 
     # What the protocol calls.
+
+    def whole(self, body: bytes) -> None:
+        """Head and body are here, and it is its turn."""
+        self._turn, self.more_body = True, False
+        self.begin()
+        self.take_body(body)
+        self._proceed()
 
     def begin(self) -> None:
         """The head is here."""
@@ -192,17 +184,13 @@ class Relayed:
 
     def _admit(self) -> None:
         gateway, asked = self.lane.gateway, self.asked
-        first, limiter = asked.first, gateway.limiter
+        limiter, length = gateway.limiter, asked.length
         if gateway.networks and self.lane.trusts(asked.peer):
             self.address = limiter.address(asked.peer, asked.joined(b"x-forwarded-for"))
         if limiter.limited:
             self.limits = limiter.take(self.address)
-        gateway.hosts.check(first.get(b"host", b""))
-        if asked.place.suspicious:
-            check_path(asked.path)
-        if b"upgrade" in first:
-            refuse_upgrade(asked.headers)
-        length = first.get(b"content-length", b"")
+        if not asked.is_checked:
+            check_head(asked, gateway.hosts)
         if length.isdigit() and int(length[:20]) > self.lane.settings.limits.max_body:
             raise self._too_large(int(length[:20]))
         self.caller = gateway.admission.at_once(asked.knock)
@@ -235,24 +223,24 @@ class Relayed:
             self.hand_over()
             return
         self.forwarding = Forwarding(self.lane, self, call)
-        wanted = self.lane.wanted(self.asked, call.model)
+        route = self.lane.route(self.asked, call.model)
         if self.asked.rest in TARGETED:
             # What is to be pulled or created is not there yet.
-            wanted = Wanted(wanted.prefix, (), wanted.target)
-        self.claim = claim(self.lane.gateway.admission.meter, self, (call.model, *wanted.models))
-        self.forwarding.choose(wanted, again=True)
+            route = Route(Wanted(route.wanted.prefix, (), route.wanted.target))
+        self.claim = claim(self.lane.gateway.admission.meter, self, (call.model, *route.wanted.models))
+        self.forwarding.choose(route, again=True)
 
     def _peek(self) -> Call:
         """Raises InvalidJson, InvalidValue."""
-        if not self._pieces or self.asked.rest.startswith(BLOBS):
+        reading = self.asked.reading
+        if not self._pieces or reading is Reading.NOT:
             return Call()
-        kind = self.asked.media_type
-        named = self.asked.rest in NAMED
-        if named or is_json_type(kind) or (kind in UNSAID and self.body[:64].lstrip()[:1] == b"{"):
-            return peek_json(self.body, management=named)
-        if kind == FORM:
-            return peek_form(self.body, self.asked.header(b"content-type"))
-        return Call()
+        body = self.body
+        if reading is Reading.JSON or reading is Reading.NAMED:
+            return peek_json(body, management=reading is Reading.NAMED)
+        if reading is Reading.FORM:
+            return peek_form(body, self.asked.header(b"content-type"))
+        return peek_json(body) if body[:64].lstrip()[:1] == b"{" else Call()
 
     @property
     def body(self) -> bytes:
@@ -306,7 +294,7 @@ class Relayed:
         """A small body is waited for before a refusal, so that its connection can be used again."""
         if self._expects or self.asked.header(b"transfer-encoding"):
             return False
-        length = self.asked.header(b"content-length")
+        length = self.asked.length
         return not length or (len(length) < 6 and int(length) <= NEAR)
 
     def _too_large(self, size: int) -> TooLarge:
@@ -316,17 +304,8 @@ class Relayed:
     # The answer.
 
     @property
-    def milliseconds(self) -> int:
-        return round((time.monotonic() - self.started) * 1000)
-
-    @property
     def way(self) -> Forwarding | None:
         return self.forwarding
-
-    @property
-    def sent(self) -> int:
-        """Bytes of the body."""
-        return self.writer.sent if self.writer else 0
 
     def record(self) -> Exchange:
         """What the closing event tells of it."""
@@ -341,6 +320,20 @@ class Relayed:
         self.keep_alive = self.keep_alive and not self.more_body
         self.writer = self._writer()
         self.writer.head(status, lines, length, self._trailer if self.asked.olla else None)
+
+    def answer(self, status: int, lines: bytes, body: bytes) -> None:
+        """A relayed answer that is here whole."""
+        asked, transport = self.asked, self.connection.transport
+        if self.more_body or not self.keep_alive or asked.http10 or asked.method == b"HEAD" or status in BODILESS:
+            self.open(status, lines, len(body))
+            if self.writer is not None:
+                self.writer.piece(body)
+            self.finish()
+            return
+        if not transport.is_closing():
+            transport.write(whole_answer(status, lines, body, self._trailer() if asked.olla else b""))
+        self._close()
+        self.connection.answered(self)
 
     def finish(self) -> None:
         """The proper end of a relayed answer."""
@@ -387,11 +380,13 @@ class Relayed:
         )
 
     def _trailer(self) -> bytes:
-        return b"X-Olla-Response-Time: %dms\r\n" % self.milliseconds
+        return b"X-Olla-Response-Time: %dms\r\n" % round((time.monotonic() - self.started) * 1000)
 
     def _close(self) -> None:
         if self._looking:
             self._looking.cancel()
+        if self.writer is not None:
+            self.sent = self.writer.sent
         self.response_complete = True
         self.release_body()
         self.lane.left(self)

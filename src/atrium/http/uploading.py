@@ -10,29 +10,21 @@ import select
 import time
 from collections.abc import Callable, Iterable
 
-from atrium.http.asked import BLOBS, NAMED, READING, Asked
+from atrium.http.asked import READING, Asked, Reading
 from atrium.relay.upstream import Upstream
 
 MOST_WAITING = 256 * 1024
 """Bytes that are held until an endpoint is found; then the client must wait."""
 NEAR = 64 * 1024
-UNSAID = frozenset({b"", b"text/plain", b"application/x-www-form-urlencoded"})
-"""What clients such as curl call a JSON body when nobody told them its type."""
-FORM = b"multipart/form-data"
-
-
-def is_json_type(kind: bytes) -> bool:
-    return kind in (b"application/json", b"text/json") or kind.endswith(b"+json")
 
 
 def passes_through(asked: Asked) -> bool:
     """Whether the body is long and names no model, so that it need not be here whole before it goes on."""
-    if b"transfer-encoding" not in asked.first and len(asked.header(b"content-length")) < 6:
+    if len(asked.length) < 6 and b"transfer-encoding" not in asked.first:
         return False
-    if asked.method in READING or not asked.olla or asked.place.may_be_local or asked.rest in NAMED:
+    if asked.method in READING or not asked.olla or asked.place.may_be_local:
         return False
-    kind = asked.media_type
-    return asked.rest.startswith(BLOBS) or not (kind in UNSAID or kind == FORM or is_json_type(kind))
+    return asked.reading is Reading.NOT
 
 
 def has_left(transport: asyncio.Transport) -> bool:
@@ -46,7 +38,7 @@ class Upload:
     """Between a client that sends and an endpoint that takes, at the pace of the slower one."""
 
     def __init__(self, asked: Asked, hold: Callable[[], None], go_on: Callable[[], None]) -> None:
-        length = asked.header(b"content-length")
+        length = asked.length
         self._chunked = not length
         self.framing = b"content-length: %b\r\n" % length if length else b"transfer-encoding: chunked\r\n"
         """The line of the head that an endpoint gets."""

@@ -10,7 +10,7 @@ from atrium.core.errors import AtriumError, BadResponse, Disconnected, UpstreamT
 from atrium.decisions.pass_headers import ResponseHead
 from atrium.decisions.relayed_path import upstream_path
 from atrium.relay.directory import Endpoint
-from atrium.relay.upstream import Upstream
+from atrium.relay.upstream import Sink, Upstream
 
 MOST_BODY = 16 * 1024 * 1024
 
@@ -21,8 +21,8 @@ class Reply:
     body: bytes
 
 
-class Collector:
-    """A sink that keeps everything, within a bound."""
+class Collector(Sink):
+    """Keeps everything, within a bound."""
 
     def __init__(self) -> None:
         self.done: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -39,9 +39,6 @@ class Collector:
             self.on_broken(BadResponse(f"The endpoint's answer is larger than {MOST_BODY} bytes"))
         else:
             self._pieces.append(data)
-
-    def on_read(self) -> None:
-        """Nothing is handed on before the end."""
 
     def on_end(self) -> None:
         if self._head and not self.done.done():

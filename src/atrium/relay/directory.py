@@ -8,7 +8,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TypeVar
 
 from atrium.core.endpoints import ROUTABLE, EndpointSpec, Health, Offered
 from atrium.core.errors import Conflict, NotFound
@@ -18,12 +17,9 @@ from atrium.decisions.choose_endpoint import Balancing, qualifies
 from atrium.relay.pool import Pool, PoolBounds
 from atrium.relay.tally import Tallies, Tally, Translations
 
-K = TypeVar("K")
 REMEMBERED = 24 * 3600.0
 """Seconds that the models of an endpoint which is down are kept, to tell unknown from unavailable."""
 MOST_TURNS = 4096
-MOST_LINES = 512
-LONGEST_LINES = 2048
 REFUSED_FOR = 10.0
 """Seconds that an endpoint which is never checked counts as down after a refused connection."""
 
@@ -86,18 +82,6 @@ class Endpoint:
         lines = [b"host: %b\r\n" % spec.authority.encode()]
         lines += [b"%b: %b\r\n" % header for header in spec.headers]
         self.fixed_lines = b"".join(lines)
-        self.starts: dict[tuple[bytes, bytes, bytes], bytes] = {}
-        """By heart: how a request head begins, for method, path and query."""
-        self.sources: dict[tuple[str, tuple[bytes, ...] | None], bytes] = {}
-        """By heart: what an answer's head tells of this endpoint, for the model that ran and how it was found."""
-
-    def remember(self, known: dict[K, bytes], key: K, lines: bytes) -> bytes:
-        """Bounded: what clients make up must not fill the memory."""
-        if len(lines) <= LONGEST_LINES:
-            if len(known) >= MOST_LINES:
-                known.clear()
-            known[key] = lines
-        return lines
 
     @property
     def health(self) -> Health:

@@ -7,14 +7,14 @@ from collections import deque
 
 from atrium.core.errors import AtriumError, UpstreamTimeout
 from atrium.decisions.pass_headers import ResponseHead
-from atrium.relay.upstream import Upstream
+from atrium.relay.upstream import Sink, Upstream
 
 MOST_BUFFERED = 256 * 1024
 """Bytes that wait for a slow reader before the connection is no longer read."""
 
 
-class Inbox:
-    """A `Sink` of the endpoint's connection."""
+class Inbox(Sink):
+    """For one request."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -37,9 +37,6 @@ class Inbox:
         if self._buffered > MOST_BUFFERED:
             self._upstream.pause()
         self._changed.set()
-
-    def on_read(self) -> None:
-        """The reader takes what is here at once anyway."""
 
     def on_end(self) -> None:
         self._whole = True

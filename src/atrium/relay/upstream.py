@@ -24,16 +24,22 @@ IDLE, HEAD, LENGTH, CHUNKED, UNTIL_CLOSE = range(5)
 
 
 class Sink(Protocol):
-    """Who asked. Nothing is called after `on_end` or `on_broken`."""
+    """Who asked. Nothing is called after `on_whole`, `on_end` or `on_broken`."""
 
     def on_head(self, head: ResponseHead) -> None: ...
     def on_piece(self, data: bytes) -> None: ...
-    def on_read(self) -> None:
-        """The answer's head, and all of the body that came with it, has been handed on."""
-        ...
-
     def on_end(self) -> None: ...
     def on_broken(self, error: AtriumError) -> None: ...
+
+    def on_read(self) -> None:
+        """The answer's head, and all of the body that came with it, has been handed on."""
+
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """Instead of all others: the answer came in one read, and its connection is free for the next request."""
+        self.on_head(head)
+        if body:
+            self.on_piece(body)
+        self.on_end()
 
 
 class Feeder(Protocol):
@@ -84,10 +90,16 @@ class Upstream(asyncio.Protocol):
         try:
             if state == HEAD:
                 self._feed_head(self._buffer + data if self._buffer else data, sink)
-                if self._sink is not None:
+                if self._sink is sink:
                     sink.on_read()
             elif state == CHUNKED:
-                self._feed_chunked(self._buffer + data if self._buffer else data, sink)
+                if self._buffer:
+                    data = self._buffer + data
+                if not self._in_chunk and not self._last_chunk and (piece := only_chunk(data)):
+                    self._buffer = b""
+                    sink.on_piece(piece)
+                else:
+                    self._feed_chunked(data, sink)
             else:
                 self._feed_body(data, sink)
         except BadHead as bad:
@@ -199,6 +211,10 @@ class Upstream(asyncio.Protocol):
                 break
         self._buffer = b""
         self._close = head.close
+        if head.length == len(data) and not self._head_only and head.status not in BODILESS:
+            self._let_go()
+            sink.on_whole(head, data)
+            return
         self._frame(head)
         sink.on_head(head)
         if self._sink is not None:
@@ -286,7 +302,14 @@ class Upstream(asyncio.Protocol):
         return left
 
     def _end(self) -> None:
-        sink, self._sink = self._sink, None
+        sink = self._sink
+        self._let_go()
+        if sink:
+            sink.on_end()
+
+    def _let_go(self) -> None:
+        """The answer is whole: the connection is free, or closed where it cannot be used again."""
+        self._sink = None
         self._state = IDLE
         transport = self._transport
         early, self._feeder = self._feeder is not None, None
@@ -297,10 +320,9 @@ class Upstream(asyncio.Protocol):
             if transport:
                 transport.close()
         else:
-            self.resume()
+            if self._paused:
+                self.resume()
             self._idle(self)
-        if sink:
-            sink.on_end()
 
     def _break(self, error: AtriumError) -> None:
         sink, self._sink = self._sink, None
@@ -311,9 +333,17 @@ class Upstream(asyncio.Protocol):
             sink.on_broken(error)
 
 
+def only_chunk(data: bytes) -> bytes:
+    """What is in the one whole chunk that a streaming endpoint sends at a time; nothing where it is anything else."""
+    end = data.find(b"\r\n", 0, 18)
+    if end <= 0 or data[-2:] != b"\r\n" or len(data) != chunk_size(data[:end]) + end + 4:
+        return b""
+    return data[end + 2 : -2]
+
+
 def chunk_size(line: bytes) -> int:
     """Raises BadHead."""
-    text = line.partition(b";")[0].strip(b" \t")
+    text = line if line.isalnum() else line.partition(b";")[0].strip(b" \t")
     if not text or len(text) > 15 or text.strip(b"0123456789abcdefABCDEF"):
         raise BadHead("a chunk has no size")
     return int(text, 16)

@@ -51,20 +51,22 @@ class CheckKey:
         self._pepper = pepper
         self._fresh = fresh
         self._known: OrderedDict[bytes, Known] = OrderedDict()
-        self._used: dict[int, datetime] = {}
+        self._used: dict[int, float] = {}
+        """When each key was used last, in seconds of the epoch."""
         self._generation = 0
 
     async def __call__(self, presented: str) -> Caller:
         """Raises InvalidKey: the same for malformed, unknown, revoked, and of a user who may no longer come in."""
-        caller = self.known(presented)
+        caller = self.known(digest_of(presented))
         if caller is None:
             caller = await self._look_up(presented)
             self._note(caller)
         return caller
 
-    def known(self, presented: str) -> Caller | None:
-        """The caller, where that can be said from memory; None: it takes a look into the database."""
-        known = self._known.get(digest_of(presented))
+    def known(self, digest: bytes) -> Caller | None:
+        """The caller who presented what has this digest, where that can be said from memory; None: it takes a look into
+        the database."""
+        known = self._known.get(digest)
         if known is None or known.until < time.monotonic():
             return None
         self._note(known.caller)
@@ -79,11 +81,11 @@ class CheckKey:
     async def flush(self) -> None:
         """Write down when keys were last used. Called by the application, about once a minute and at its end."""
         used, self._used = self._used, {}
-        await self._keys.used(used)
+        await self._keys.used({key: datetime.fromtimestamp(at, UTC) for key, at in used.items()})
 
     def _note(self, caller: Caller) -> None:
         if caller.key_id is not None:
-            self._used[caller.key_id] = datetime.now(UTC)
+            self._used[caller.key_id] = time.time()
 
     async def _look_up(self, presented: str) -> Caller:
         generation, digest = self._generation, digest_of(presented)

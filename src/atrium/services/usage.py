@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
@@ -104,17 +104,18 @@ class UsageLog:
         at = record.at - record.at % whole
         key = (at, record.door, record.user_id, record.key_id, record.model, record.endpoint)
         known = self._folded.get(key)
-        self._folded[key] = added(known, record) if known else replace(record, at=at)
+        if known is None:
+            record.at = at
+            self._folded[key] = record
+        else:
+            add(known, record)
 
 
-def added(one: UsageRecord, other: UsageRecord) -> UsageRecord:
-    return replace(
-        one,
-        requests=one.requests + other.requests,
-        failures=one.failures + other.failures,
-        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
-        completion_tokens=one.completion_tokens + other.completion_tokens,
-        seconds=one.seconds + other.seconds,
-        exact=one.exact and other.exact,
-        hits=one.hits + other.hits,
-    )
+def add(sums: UsageRecord, other: UsageRecord) -> None:
+    sums.requests += other.requests
+    sums.failures += other.failures
+    sums.prompt_tokens += other.prompt_tokens
+    sums.completion_tokens += other.completion_tokens
+    sums.seconds += other.seconds
+    sums.exact = sums.exact and other.exact
+    sums.hits += other.hits

@@ -6,7 +6,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atrium.core.errors import Forbidden, NotOffered, TooLarge
 from atrium.decisions.allow import area_of
+from atrium.decisions.relayed_path import check_path
 from atrium.http.admission import Admission
+from atrium.http.asked import Asked
 from atrium.http.edge import Exchange, Headers, read_lines, surface_of
 from atrium.http.limits import Limiter
 from atrium.http.metering import is_metered, quota_lines
@@ -58,6 +60,16 @@ class HostCheck:
             )
         if len(self._good) < MOST_HOSTS:
             self._good.add(host)
+
+
+def check_head(asked: Asked, hosts: HostCheck) -> None:
+    """A head on the lane, which need not be looked at again. Raises Forbidden, NotOffered, and as `check_path` does."""
+    hosts.check(asked.header(b"host"))
+    if asked.place.suspicious:
+        check_path(asked.path)
+    if asked.upgrades:
+        refuse_upgrade(asked.headers)
+    asked.is_checked = True
 
 
 class RateCheck:

@@ -10,9 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atrium.core.usage import UsageRecord
 from atrium.decisions.doors import door_of
+from atrium.http.asked import GATEWAY
 from atrium.http.edge import Exchange, closing_fields, local_headers, stamp_headers, surface_of, take_request_id
 from atrium.http.local_record import LocalRecord, is_kept, local_record_of, losses_of
-from atrium.http.metering import GATEWAY, Ran, record_of
+from atrium.http.metering import Ran, record_of
 from atrium.http.scope import header, is_control, lane_of, peer_of, set_exchange
 from atrium.services.embed_beside import record_beside
 from atrium.telemetry.metrics import Metrics
@@ -91,6 +92,7 @@ class Record:
             return
         ran = Ran(exchange.trail.endpoint, exchange.model, exchange.usage)
         ended = (exchange.method, exchange.status)
-        self._books.use(record_of(exchange.caller, door, ended, now - exchange.started, ran))
+        took = (time.time(), now - exchange.started)
+        self._books.use(record_of(exchange.caller, door, ended, took, ran))
         for used in exchange.trail.beside:
             self._books.use(record_beside(used, exchange.caller, door))
