@@ -12,10 +12,6 @@ from atrium.core.errors import NotSent
 from atrium.decisions.pass_headers import HeadReader
 from atrium.relay.upstream import Upstream
 
-JUST_NOW = 0.001
-"""Seconds in which an endpoint that said it would keep a connection will not have closed it: to ask costs a call to the
-kernel, and under load each connection is used again at once."""
-
 
 @dataclass(frozen=True, slots=True)
 class PoolBounds:
@@ -41,7 +37,7 @@ class Pool:
         oldest = now - self._bounds.keep_alive
         while self._idle:
             upstream = self._idle.pop()
-            if upstream.idle_since >= oldest and (upstream.idle_since > now - JUST_NOW or upstream.fresh()):
+            if upstream.idle_since >= oldest and upstream.fresh():
                 return upstream
             upstream.abort()
         return None
