@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ import httpx2
 
 from tests.children import Child, completed
 
+Process = Child | subprocess.Popen[bytes]
 ATRIUM = (sys.executable, "-m", "atrium")
 KEY = re.compile(r"lollms_[0-9a-f]{16}_[0-9a-f]{48}")
 ADDRESS = re.compile(r"https?://[^\s/]+:\d+")
@@ -49,7 +50,7 @@ def command(data_dir: Path, *words: str, **more: str) -> subprocess.CompletedPro
 class RunningServer:
     """A server process with what it printed at its start."""
 
-    process: Child
+    process: Process
     data_dir: Path
     lines: Queue[str]
     said: list[str] = field(default_factory=list[str])
@@ -99,11 +100,38 @@ def running(data_dir: Path, *options: str, key: str = "", **more: str) -> Genera
 
     `key` is a key that is known already; without one the server must print one, as it does at its first start.
     """
+    with attended(forked, data_dir, options, environment(data_dir.parent, **more), key) as server:
+        yield server
+
+
+@contextmanager
+def first_start(data_dir: Path) -> Generator[RunningServer]:
+    """The same for a start that loads the program, as a user's does."""
+    with attended(loaded, data_dir, (), environment(data_dir.parent), "") as server:
+        yield server
+
+
+def forked(words: tuple[str, ...], env: dict[str, str], stdout: int, stderr: int) -> Process:
+    return Child(words, env, stdout=stdout, stderr=stderr)
+
+
+def loaded(words: tuple[str, ...], env: dict[str, str], stdout: int, stderr: int) -> Process:
+    return subprocess.Popen((*ATRIUM, *words), env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
+
+
+@contextmanager
+def attended(
+    start: Callable[[tuple[str, ...], dict[str, str], int, int], Process],
+    data_dir: Path,
+    options: tuple[str, ...],
+    env: dict[str, str],
+    key: str,
+) -> Generator[RunningServer]:
     log = data_dir.parent / "server.log"
     said, stdout = os.pipe()
     words = ("serve", "--port", "0", "--data-dir", str(data_dir), *options)
     with log.open("a") as stderr:
-        process = Child(words, environment(data_dir.parent, **more), stdout=stdout, stderr=stderr.fileno())
+        process = start(words, env, stdout, stderr.fileno())
     os.close(stdout)
     server = RunningServer(process, data_dir, Queue(), key=key)
     reader = threading.Thread(target=pump, args=(os.fdopen(said), server.lines), daemon=True)
