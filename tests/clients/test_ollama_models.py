@@ -166,6 +166,39 @@ def test_blobs_are_known_by_their_digest(home: RunningServer, sdk: Any) -> None:
         assert plain.post(f"/api/blobs/sha256:{digest}", content=b"x").status_code == 201
 
 
+def test_a_key_for_some_models_neither_loads_nor_unloads_others(home: RunningServer) -> None:
+    with home.client() as plain:
+        wish = {"username": "admin", "alias": "narrow", "models": ["qwen"]}
+        key = plain.post("/api/admin/keys", json=wish).json()["full_key"]
+    with home.client(key=key) as plain:
+        for path in ("/api/chat", "/ollama/api/generate"):
+            for keep_alive in (None, 0, -1):
+                refused = plain.post(path, json={"model": "parrot", "keep_alive": keep_alive})
+                assert refused.status_code == 403
+                assert refused.json()["error"].startswith("This key is not for the model 'parrot'")
+        assert plain.post("/api/chat", json={"model": "qwen", "stream": False, "messages": []}).status_code == 200
+
+
+def test_what_changes_models_is_written_down_with_its_name(home: RunningServer, sdk: Any) -> None:
+    sdk.pull("fake:stork")
+    sdk.copy("stork", "crane")
+    sdk.create("egret", from_="stork", system="Fish.")
+    for name in ("crane", "egret", "stork"):
+        sdk.delete(name)
+    with home.client() as plain:
+        assert plain.post("/api/copy", json={"source": "nobody", "destination": "x"}).status_code == 404
+        acts = plain.get("/api/admin/audit", params={"limit": 6}).json()
+    assert [(act["action"], act["detail"]) for act in reversed(acts)] == [
+        ("POST /api/pull", "model fake:stork"),
+        ("POST /api/copy", "model stork as crane"),
+        ("POST /api/create", "model egret of stork"),
+        ("DELETE /api/delete", "model crane"),
+        ("DELETE /api/delete", "model egret"),
+        ("DELETE /api/delete", "model stork"),
+    ]
+    assert {(act["actor"], act["address"]) for act in acts} == {("admin", "127.0.0.1")}
+
+
 def test_only_administrators_change_models(home: RunningServer) -> None:
     with home.client() as plain:
         plain.post("/api/admin/users", json={"username": "ann"})
@@ -176,5 +209,8 @@ def test_only_administrators_change_models(home: RunningServer) -> None:
                 answer = plain.post(f"{root}/{path}", json={"model": "parrot"})
                 assert answer.status_code == 403, path
                 assert isinstance(answer.json()["error"], str)
-        assert plain.request("DELETE", "/api/delete", json={"model": "parrot"}).status_code == 403
+        for path in ("/api/delete", "/ollama/api/delete", "/olla/proxy/api/delete", "/olla/proxy//api/%64elete/"):
+            assert plain.request("DELETE", path, json={"model": "parrot"}).status_code == 403
+        for path in ("/api/blobs/sha256:", "/ollama/api/blobs/sha256:", "/olla/proxy/api/blobs/sha256:"):
+            assert plain.post(path + "0" * 64, content=b"x").status_code == 403
         assert plain.get("/api/tags").status_code == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ from atrium.core.answers import (
     TokenChance,
     TokenScore,
     Usage,
+    Vectors,
 )
 from atrium.core.errors import AtriumError, BadResponse, UpstreamFailed
 from atrium.core.requests import (
@@ -49,10 +51,12 @@ from atrium.dialects.ollama import inward as ollama_in
 from atrium.dialects.ollama import outward as ollama_out
 from atrium.dialects.ollama.answer import AnswerLines, WholeAnswer, chat_members
 from atrium.dialects.ollama.answer import Stamp as OllamaStamp
+from atrium.dialects.ollama.listings import embed_body
 from atrium.dialects.ollama.request import parse_chat as parse_ollama
 from atrium.dialects.openai import inward as openai_in
 from atrium.dialects.openai import outward as openai_out
 from atrium.dialects.openai.answer import Collected, chat_body
+from atrium.dialects.openai.listings import embeddings_body
 from atrium.dialects.openai.request import parse_chat as parse_openai
 from atrium.dialects.openai.stream import ChatStream, Stamp
 from atrium.dialects.reading import AnswerReader, Reading
@@ -124,8 +128,9 @@ def meaning(chat: Chat) -> object:
     return messages, chat.sampling, shape, tools, chat.stream, chat.think
 
 
-@given(CHATS)
-def test_a_chat_keeps_its_meaning_in_ollamas_words(chat: Chat) -> None:
+@given(CHATS, st.sampled_from([None, *Think]))
+def test_a_chat_keeps_its_meaning_in_ollamas_words(chat: Chat, think: Think | None) -> None:
+    chat = replace(chat, think=think)
     loss = Loss("it")
     back = parse_ollama(ollama_out.write_chat(chat, "m", (0, 13, 0), loss), BOUNDS).said
     assert isinstance(back, Chat)
@@ -179,6 +184,67 @@ def told(events: Sequence[Event]) -> object:
 def read(reader: AnswerReader, pieces: Sequence[bytes]) -> list[Event]:
     events = [event for piece in pieces for event in reader.feed(piece)]
     return [*events, *reader.close()]
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[Event, ...]:
+    """Any one: thoughts, then text, then calls, with or without chances, cut off or whole."""
+    scored = draw(st.booleans())
+    thoughts = [ReasoningPiece(0, text) for text in draw(st.lists(TEXT.filter(bool), max_size=3))]
+    texts = draw(st.lists(TEXT.filter(bool), max_size=4))
+    pieces = [TextPiece(0, text, (SCORE,) if scored else ()) for text in texts]
+    calls: list[Event] = []
+    for number, (name, arguments) in enumerate(draw(st.lists(st.tuples(WORD, ARGUMENTS), max_size=3))):
+        cut = draw(st.integers(0, len(arguments)))
+        calls.append(CallBegun(0, number, f"call_{number}", name))
+        calls += [CallPiece(0, number, part) for part in (arguments[:cut], arguments[cut:]) if part]
+    finish = Finish.TOOL_CALLS if calls else draw(st.sampled_from([Finish.STOP, Finish.LENGTH]))
+    usage = Usage(draw(st.integers(0, 10**6)), draw(st.integers(0, 10**6)))
+    return (Begun(0), *thoughts, *pieces, *calls, Ended(0, finish), Spent(usage))
+
+
+@given(answers(), st.lists(st.integers(0, 2000), max_size=5))
+def test_any_answer_means_the_same_in_both_dialects_wherever_it_is_cut(
+    events: tuple[Event, ...], cuts: list[int]
+) -> None:
+    for data, reader in (
+        (as_openai(events), ThoughtfulReader(openai_in.ChatReader(reading(), stream=True), 0)),
+        (as_ollama(events), ThoughtfulReader(ollama_in.ChatReader(reading()), 0)),
+    ):
+        edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+        pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
+        assert told(read(reader, pieces)) == told(events)
+
+
+NUMBER = st.floats(-1e6, 1e6, width=32)
+
+
+@given(st.lists(st.lists(NUMBER, min_size=3, max_size=3), min_size=1, max_size=4), st.integers(0, 10**6))
+def test_vectors_are_the_same_in_both_dialects(rows: list[list[float]], prompt: int) -> None:
+    raw = tuple(array("f", row).tobytes() for row in rows)
+    vectors = Vectors("m", raw, Usage(prompt))
+    for embedded in (
+        openai_in.embeddings_of(embeddings_body(vectors, as_base64=True), len(rows)),
+        openai_in.embeddings_of(embeddings_body(vectors, as_base64=False), len(rows)),
+        ollama_in.embeddings_of(embed_body(vectors, 1.0), len(rows)),
+    ):
+        assert [one.tolist() for one in embedded.vectors] == [array("f", one).tolist() for one in raw]
+        assert embedded.tokens == prompt
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | TEXT, lambda inner: st.lists(inner, max_size=2))
+
+
+@given(JSON.filter(lambda error: error is not None) | st.dictionaries(st.sampled_from(["message", "code"]), JSON))
+def test_an_error_of_any_shape_is_a_failure_and_no_crash(error: Any) -> None:
+    body = json.dumps({"error": error}).encode()
+    for reader, data in (
+        (openai_in.ChatReader(reading(), stream=False), body),
+        (openai_in.ChatReader(reading(), stream=True), b"data: " + body + b"\n\n"),
+        (ollama_in.ChatReader(reading()), body),
+    ):
+        with pytest.raises(UpstreamFailed):
+            read(reader, [data])
 
 
 def as_openai(events: Sequence[Event]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,6 +145,76 @@ def ollama(binding: Make) -> Any:
 def test_the_ollama_binding_generates_and_embeds(ollama: Any) -> None:
     assert isinstance(ollama.generate_text("Say hello.", n_predict=8, temperature=0.0, think=False), str)
     assert len(ollama.embed("one text", model=EMBEDDING)) == 384
+
+
+def test_the_ollama_binding_streams_and_goes_on_with_a_conversation(ollama: Any) -> None:
+    pieces: list[str] = []
+
+    def hear(piece: str, _: object) -> bool:
+        pieces.append(piece)
+        return True
+
+    said = ollama.generate_text("Say hello.", n_predict=8, temperature=0.0, stream=True, streaming_callback=hear)
+    assert said.strip() == "".join(pieces).strip()
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "One word."}]
+    assert isinstance(ollama.generate_from_messages(messages, n_predict=4), str)
+
+
+def test_the_ollama_binding_lists_loads_and_unloads(ollama: Any) -> None:
+    listed = {model["model_name"]: model["created_datetime"] for model in ollama.list_models()}
+    assert listed.keys() >= {f"{CHAT}:latest", f"{EMBEDDING}:latest"}
+    assert all(moment.year > 2020 for moment in listed.values())
+    ollama.generate_text("Hello.", n_predict=1)
+    [row] = [one for one in ollama.ps() if one["model_name"] == f"{CHAT}:latest"]
+    assert (row["vram_size"], row["gpu_usage_percent"], row["cpu_usage_percent"]) == (0, 0, 100)
+    assert row["size"] > 0
+    assert row["parameters_size"]
+    assert row["quantization_level"]
+    assert ollama.unload_model() is True
+    assert f"{CHAT}:latest" not in {one["model_name"] for one in ollama.ps()}
+    assert ollama.unload_model("nobody") is False
+
+
+def test_the_ollama_binding_learns_what_a_model_can(ollama: Any) -> None:
+    assert ollama._get_ctx_size() > 0
+    assert not ollama.supports_vision
+    assert ollama.get_model_info()["model_name"] == CHAT
+    steps: list[Any] = []
+    assert ollama.pull_model(CHAT, steps.append)["status"] is True
+    assert steps[-1]["status"] == "success"
+    assert ollama.pull_model("nobody")["status"] is False
+    with pytest.raises(RuntimeError, match="model 'bge-m3' not found"):
+        ollama.embed("of the model that it takes unless told otherwise")
+
+
+def test_sound_is_sent_to_both_places_and_said_to_be_missing(lollms: Any, tmp_path: Path) -> None:
+    sound = tmp_path / "a.wav"
+    sound.write_bytes(b"RIFF")
+    lollms.client = lollms.client.with_options(max_retries=0)
+    with pytest.raises(requests.HTTPError) as refused:
+        lollms.transcribe_audio(sound)
+    answer: Any = refused.value.response
+    assert (answer.status_code, answer.request.path_url) == (501, "/lollms/v1/audio/transcriptions")
+
+
+def test_the_lollms_binding_takes_another_model(lollms: Any) -> None:
+    assert lollms.load_model(CHAT)
+    assert {one["model_name"] for one in lollms.ps()} >= {CHAT, EMBEDDING}
+    assert lollms.get_model_info()["model_name"] == CHAT
+
+
+def test_the_openai_binding_streams_and_goes_on_with_a_conversation(binding: Make) -> None:
+    openai = binding("openai", "/v1", model_name=CHAT)
+    pieces: list[str] = []
+
+    def hear(piece: str, _: object) -> bool:
+        pieces.append(piece)
+        return True
+
+    said = openai.generate_text("Say hello.", n_predict=8, temperature=0.0, stream=True, streaming_callback=hear)
+    assert said.strip() == "".join(pieces).strip()
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "One word."}]
+    assert isinstance(openai.generate_from_messages(messages, n_predict=4), str)
 
 
 def test_the_openai_binding_generates(binding: Make) -> None:

@@ -32,6 +32,9 @@ LANE = (
     ("POST", "/olla/ollama/api/chat"),
     ("POST", "/olla/ollama/api/pull"),
     ("POST", "/olla/ollama/api/create"),
+    ("POST", "/olla/ollama/api/copy"),
+    ("POST", "/olla/ollama/api/push"),
+    ("POST", "/olla/ollama/api/blobs/sha256:0"),
     ("DELETE", "/olla/ollama/api/delete"),
     ("GET", "/nowhere"),
 )

@@ -41,6 +41,19 @@ def test_a_key_for_some_models_is_refused_others_on_every_way(house: RunningServ
             assert "not for the model 'other'" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("root", ["/v1", "/lollms/v1"])
+def test_a_key_for_some_models_counts_no_tokens_by_others(house: RunningServer, root: str) -> None:
+    words = {"text": "a"}
+    calls = {"tokenize": words, "detokenize": {"tokens": [1]}, "count_tokens": words, "context_size": {}}
+    with house.client(key=scoped(house, f"rita{root.count('/')}", models=["m1"])) as client:
+        for name, fields in calls.items():
+            assert client.post(f"{root}/{name}", json={"model": "m1", **fields}).status_code == 200
+            for model in ("m2", "alpha/m2", None):
+                refused = client.post(f"{root}/{name}", json={"model": model, **fields})
+                assert refused.status_code == 403, name
+                assert "This key is not for the model" in refused.json()["error"]["message"]
+
+
 def test_a_key_for_some_models_cannot_make_itself_a_wider_one(house: RunningServer) -> None:
     with house.client(key=scoped(house, "nora", models=["m1"])) as client:
         assert client.post("/api/api-keys", json={"alias": "wide"}).status_code == 403

@@ -19,10 +19,12 @@ from atrium.engines.recipes.llamacpp import LlamaCppRecipe, installed_version, r
 from atrium.engines.supervisor import Supervisor
 from atrium.engines.vocabularies import TokenBounds, Vocabularies
 from atrium.gallery.build import Builder
+from atrium.gallery.contents import GgufContents
 from atrium.gallery.fetch import PipFetch
 from atrium.gallery.index import read_index
 from atrium.gallery.installer import Installer
 from atrium.gallery.library import Library
+from atrium.gallery.sent_files import SentFolder
 from atrium.gallery.shelves import Shelves
 from atrium.http.reload import Source
 from atrium.relay.deadlines import Deadlines
@@ -34,12 +36,14 @@ from atrium.relay.remote_models import RemoteModels, remote_bounds
 from atrium.relay.runners import RunnerRelay
 from atrium.services.chat import AnswerChat, Overflows
 from atrium.services.check_key import CheckKey
+from atrium.services.configure_model import ConfigureModel
 from atrium.services.elsewhere import Elsewhere
 from atrium.services.embed_beside import EmbedBeside
 from atrium.services.fill_store import FillBounds, FillStore
 from atrium.services.ground_chat import GroundChat
 from atrium.services.log_in import LogIn
 from atrium.services.meter import Meter
+from atrium.services.model_files import ModelFiles
 from atrium.services.passwords import Passwords
 from atrium.services.people import People
 from atrium.services.prepare_document import PrepareDocument
@@ -119,6 +123,11 @@ def build_installer(settings: Settings, library: Library, folder: DataFolder, te
         parallel=settings.downloads.parallel_jobs,
         allow_fake=settings.models.allow_fake,
     )
+
+
+def build_files(settings: Settings, folder: DataFolder, gallery: Installer, configure: ConfigureModel) -> ModelFiles:
+    sent = SentFolder(folder.tmp, settings.models.sent_size)
+    return ModelFiles(sent, GgufContents(), configure.models, gallery, configure)
 
 
 def build_engines(settings: Settings, folder: DataFolder, tell: Tell) -> Supervisor:

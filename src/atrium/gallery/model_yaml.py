@@ -12,13 +12,13 @@ import yaml
 from atrium.core.errors import ConfigError, Unsupported
 from atrium.core.models import ModelConfig, Said
 from atrium.core.requests import Sampling
+from atrium.decisions.name_model import RULE, is_model_name
 from atrium.dialects.llamacpp.template import ChatTemplate
 from atrium.settings.model_yaml import ModelYaml, Parameters
 from atrium.settings.read import Reader
 from atrium.settings.yaml_text import Node, parse_yaml
 
 SUFFIX = ".yaml"
-LONGEST_NAME = 200
 MOST_STOPS = 16
 ENDLESS = 2**31 - 1
 SAMPLED = tuple(field.name for field in fields(Parameters))
@@ -86,8 +86,8 @@ def config_of(read: ModelYaml, nodes: Mapping[str, Node], folder: Path) -> Model
 
 
 def check_name(name: str, node: Node) -> None:
-    if not 0 < len(name) <= LONGEST_NAME or any(not c.isprintable() or c == "\\" for c in name) or name != name.strip():
-        raise ConfigError(f"{node.place}: a model's name has 1 to {LONGEST_NAME} printable characters and no backslash")
+    if not is_model_name(name):
+        raise ConfigError(f"{node.place}: {RULE}")
 
 
 def check_template(source: str, node: Node) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -36,21 +36,27 @@ async def read_body(receive: Receive, bounds: BodyBounds) -> bytes:
     """Raises TooLarge, ClientGone, InvalidValue when the sender falls silent."""
     pieces: list[bytes] = []
     size = 0
-    while True:
-        try:
-            async with asyncio.timeout(bounds.patience):
-                message = await receive()
-        except TimeoutError:
-            raise InvalidValue(f"The body stopped coming for {bounds.patience:g} s") from None
-        if message["type"] == "http.disconnect":
-            raise ClientGone("The client left while it sent its request")
-        piece: bytes = message.get("body", b"")
+    async for piece in body_pieces(receive, bounds.patience):
         size += len(piece)
         if size > bounds.most:
             raise TooLarge(f"The body is larger than {bounds.most} bytes")
         pieces.append(piece)
-        if not message.get("more_body"):
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def body_pieces(receive: Receive, patience: float) -> AsyncGenerator[bytes]:
+    """A body as it comes, of any size. `patience`: seconds of silence. Raises ClientGone, InvalidValue."""
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout(patience):
+                message = await receive()
+        except TimeoutError:
+            raise InvalidValue(f"The body stopped coming for {patience:g} s") from None
+        if message["type"] == "http.disconnect":
+            raise ClientGone("The client left while it sent its request")
+        yield message.get("body", b"")
+        more = bool(message.get("more_body"))
 
 
 async def discard(receive: Receive) -> None:

@@ -22,6 +22,7 @@ REMEMBERED = 24 * 3600.0
 MOST_TURNS = 4096
 REFUSED_FOR = 10.0
 """Seconds that an endpoint which is never checked counts as down after a refused connection."""
+LATEST = ":latest"
 
 
 @dataclass(slots=True)
@@ -197,9 +198,14 @@ class Endpoint:
 
 
 def foldings(name: str, *, tagged: bool) -> tuple[str, ...]:
-    """Under which names a model is found. `tagged`: Ollama's `:latest` may be left out."""
+    """Under which names a model is found: Ollama's `:latest` may be left out, and put behind a name without a tag.
+
+    `tagged`: the endpoint's names have tags.
+    """
     low = name.casefold()
-    return (low, low.removesuffix(":latest")) if tagged and low.endswith(":latest") else (low,)
+    if low.endswith(LATEST):
+        return (low, low.removesuffix(LATEST)) if tagged else (low,)
+    return (low,) if tagged or ":" in low.rpartition("/")[2] else (low, low + LATEST)
 
 
 def in_order(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:

@@ -20,6 +20,7 @@ class LoadModel:
         async with self.engines.lease(card, caller, keep_alive=keep_alive) as lease:
             return lease.loaded_in
 
-    async def unload(self, card: ModelCard) -> None:
-        """Returns when it is out of memory, or was not in it; answers under way end first."""
+    async def unload(self, card: ModelCard, caller: Caller) -> None:
+        """Returns when it is out of memory, or was not in it; answers under way end first. Raises Forbidden."""
+        check_model(caller, (card.name,))
         await self.engines.unload(card.name)

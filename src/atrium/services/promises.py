@@ -19,7 +19,8 @@ from atrium.services.load_model import LoadModel
 from atrium.services.log_in import LogIn
 from atrium.services.long_context import LongContext
 from atrium.services.meter import Meter
-from atrium.services.metered import Chats, Completions, Embeddings
+from atrium.services.metered import Chats, Completions, Embeddings, Usher
+from atrium.services.model_files import ModelFiles
 from atrium.services.people import People
 from atrium.services.read_usage import ReadUsage
 from atrium.services.search_store import SearchStore
@@ -53,16 +54,24 @@ class Services:
     load_model: LoadModel
     keep_completions: KeepCompletions
     install_model: InstallModel
-    configure_model: ConfigureModel
+    model_files: ModelFiles
     people: People
     log_in: LogIn
     issue_key: IssueKey
     check_key: CheckKey
-    meter: Meter
     usage: ReadUsage
     engines: Engines
     audit: AuditLog
+    usher: Usher
     documents: Documents
+
+    @property
+    def configure_model(self) -> ConfigureModel:
+        return self.model_files.configure
+
+    @property
+    def meter(self) -> Meter:
+        return self.usher.meter
 
     @property
     def tokenize(self) -> Tokenize:

@@ -113,6 +113,7 @@ class ModelSettings:
     ] = ()
     adopted_context: Annotated[int, Doc("tokens per slot where an adopted file states none"), AtLeast(256)] = 512
     rescan: Annotated[Duration, Doc("how often adopted folders and model configurations are looked through")] = 1.0
+    sent_size: Annotated[Size, Doc("largest file of a model that is sent to `/api/blobs`")] = 100 * 1024 * MB
     preload: Annotated[tuple[str, ...], Doc("models to load at start, in this order")] = ()
     load_timeout: Annotated[Duration, Doc("how long a runner may take to be ready")] = 300.0
     hang_timeout: Annotated[Duration, Doc("how long a runner may not answer at all before it counts as hung")] = 60.0

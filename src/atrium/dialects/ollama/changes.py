@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import orjson
@@ -9,7 +10,7 @@ import orjson
 from atrium.core.errors import InvalidValue, Unsupported
 from atrium.core.models import Installing, ModelCard, ModelConfig
 from atrium.core.requests import JsonValue
-from atrium.dialects.fields import Fields
+from atrium.dialects.fields import Fields, shown
 from atrium.dialects.ollama.listings import plain
 from atrium.dialects.ollama.messages import read_messages
 from atrium.dialects.ollama.options import read_options
@@ -18,12 +19,27 @@ from atrium.dialects.ollama.template import to_jinja
 
 MOST_MESSAGES = 1000
 FILE = "file://"
+GGUF = ".gguf"
+DIGEST = re.compile(r"sha256[:-]([0-9a-fA-F]{64})")
+FIELDS = "Send what it says as 'from', 'system', 'template', 'parameters', 'messages' and 'license'"
+QUANTIZED = "Quantise the file with llama-quantize and send the result"
+NOT_TAKEN = {
+    "quantize": QUANTIZED,
+    "quantization": QUANTIZED,
+    "adapters": "Merge the adapter into the model with llama-export-lora and send the result",
+    "modelfile": FIELDS,
+    "path": FIELDS,
+}
+"""Fields of a request to create, and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
     name: str
     base: str
+    """The model that it is made of; empty where it is made of a file."""
+    file: str
+    """sha256 of that file in hex; empty where it is made of a model."""
     config: ModelConfig
 
 
@@ -40,13 +56,14 @@ def parse_copy(fields: Fields) -> tuple[str, str]:
 def parse_create(fields: Fields) -> Created:
     """Raises InvalidValue, Unsupported."""
     name = parse_model(fields)
-    for field in ("quantize", "quantization", "files", "adapters", "modelfile", "path"):
+    for field, hint in NOT_TAKEN.items():
         if fields.raw(field):
-            hint = "Make a model 'from' one that is here"
             raise Unsupported(f"'{field}' is not taken when a model is made", hint=hint, param=field)
-    base = fields.text("from")
-    if not base:
+    base, file = fields.text("from") or "", read_file(fields)
+    if not base and not file:
         raise InvalidValue("neither 'from' or 'files' was specified", param="from")
+    if base and file:
+        raise InvalidValue("A model is made either 'from' another one or of 'files'", param="files")
     inner = fields.inner("parameters")
     parameters: dict[str, JsonValue] = dict(inner.values) if inner else {}
     options = read_options(Fields({"options": parameters}))
@@ -55,6 +72,7 @@ def parse_create(fields: Fields) -> Created:
     return Created(
         name,
         base,
+        file,
         ModelConfig(
             system=fields.text("system") or None,
             messages=tuple((message.role.value, message.text) for message in messages),
@@ -64,6 +82,27 @@ def parse_create(fields: Fields) -> Created:
             license=licence_of(fields.raw("license")),
         ),
     )
+
+
+def read_file(fields: Fields) -> str:
+    """The one GGUF file that a model may be made of. Raises InvalidValue, Unsupported."""
+    files = fields.texts("files")
+    for name in files:
+        if not name.lower().endswith(GGUF):
+            hint = "Convert the model to GGUF with llama.cpp's convert_hf_to_gguf.py, and send that file"
+            raise Unsupported(f"'files' names '{name[:100]}'; only GGUF files are taken", hint=hint, param="files")
+    if len(files) > 1:
+        hint = "Join the parts with llama-gguf-split --merge; put a projector beside the model and adopt its folder"
+        raise Unsupported(f"'files' names {len(files)} files; a model is made of one", hint=hint, param="files")
+    return next((parse_digest(digest) for digest in files.values()), "")
+
+
+def parse_digest(given: str) -> str:
+    """Hex of a sha256 as Ollama writes it. Raises InvalidValue."""
+    found = DIGEST.fullmatch(given.strip())
+    if found is None:
+        raise InvalidValue(f"invalid digest: {shown(given)}; it must be sha256: and 64 hex digits", param="digest")
+    return found[1].lower()
 
 
 def licence_of(value: JsonValue) -> str:

@@ -34,6 +34,7 @@ PARAMETERS = {
     "num_predict": "max_tokens",
 }
 """Ollama's name of each setting, and ours."""
+NO_LISTS: Mapping[str, bytes] = {}
 UNITS = ((1_000_000_000_000, "T"), (1_000_000_000, "B"), (1_000_000, "M"), (1_000, "K"))
 
 
@@ -203,7 +204,8 @@ class Shown:
     messages: Sequence[Mapping[str, str]] = ()
 
 
-def show_body(shown: Shown) -> bytes:
+def show_body(shown: Shown, lists: Mapping[str, bytes] = NO_LISTS) -> bytes:
+    """`lists`: entries of the model's file as JSON, which are told instead of a null."""
     told: Json = {
         "license": shown.license,
         "modelfile": shown.modelfile,
@@ -211,7 +213,7 @@ def show_body(shown: Shown) -> bytes:
         "template": shown.template,
         "system": shown.system,
         "details": shown.entry.details.members(),
-        "model_info": dict(shown.model_info),
+        "model_info": {**shown.model_info, **{name: orjson.Fragment(value) for name, value in lists.items()}},
         "capabilities": list(shown.entry.capabilities),
         "modified_at": shown.entry.modified,
     }

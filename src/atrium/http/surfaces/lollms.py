@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request, Response
 
 from atrium.core.errors import EngineMissing, NotFound
+from atrium.core.models import Ability
 from atrium.dialects.lollms.answer import count_body, text_body, tokens_body, window_body
 from atrium.dialects.lollms.listings import EMPTY_LIST, TYPES, capabilities_body, models_body, typed
 from atrium.dialects.lollms.request import parse_model, parse_text, parse_tokens
 from atrium.http.bodies import parsed
 from atrium.http.reading import while_connected
-from atrium.http.surfaces.openai import OpenAiBounds
+from atrium.http.surfaces.openai import OpenAiBounds, told
 from atrium.services.promises import Services
 
 JSON = "application/json"
@@ -63,6 +64,7 @@ class Surface:
     async def tokenize(self, request: Request) -> Response:
         """Token ids of a text, by the model's own tokenizer."""
         call = await parsed(request, self.bounds, parse_text)
+        self._check_key(request, call.model)
         work = self.services.tokenize.encode(call.model, call.text)
         tokens = await while_connected(request.receive, work)
         return Response(tokens_body(tokens.ids, exact=tokens.exact), media_type=JSON)
@@ -70,19 +72,26 @@ class Surface:
     async def detokenize(self, request: Request) -> Response:
         """The text of token ids."""
         call = await parsed(request, self.bounds, parse_tokens)
+        self._check_key(request, call.model)
         text = await while_connected(request.receive, self.services.tokenize.decode(call.model, call.ids))
         return Response(text_body(text.text, exact=text.exact), media_type=JSON)
 
     async def count_tokens(self, request: Request) -> Response:
         """How many tokens a text has."""
         call = await parsed(request, self.bounds, parse_text)
+        self._check_key(request, call.model)
         count = await while_connected(request.receive, self.services.tokenize.count(call.model, call.text))
         return Response(count_body(count.count, exact=count.exact), media_type=JSON)
 
     async def context_size(self, request: Request) -> Response:
         """How many tokens a request to the model may have, its answer included."""
         model = await parsed(request, self.bounds, parse_model)
+        self._check_key(request, model)
         return Response(window_body(await self.services.tokenize.window(model)), media_type=JSON)
+
+    def _check_key(self, request: Request, model: str) -> None:
+        """Raises Forbidden where the caller's key is not for the model."""
+        self.services.usher.names(told(request)[1], model, Ability.CHAT)
 
     async def capabilities(self) -> Response:
         """What works here, and which bindings do it."""

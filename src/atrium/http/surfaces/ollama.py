@@ -139,7 +139,7 @@ class Surface:
         _, caller = told(request)
         goes = said.keep_alive == 0
         if card is not None and goes:
-            await self.services.load_model.unload(card)
+            await self.services.load_model.unload(card, caller)
         elif card is not None:
             await self.services.load_model.load(card, caller, said.keep_alive)
         return "unload" if goes else "load"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import orjson
@@ -16,11 +16,13 @@ from starlette.responses import StreamingResponse
 
 from atrium.core.errors import AtriumError, InvalidValue, ModelNotFound, NotFound, NotOffered
 from atrium.core.models import ModelCard
+from atrium.decisions.fake_address import SCHEME
 from atrium.dialects.fields import Fields
-from atrium.dialects.ollama.changes import Created, Progress, parse_copy, parse_create, parse_source
+from atrium.dialects.ollama.changes import Created, Progress, parse_copy, parse_create, parse_digest, parse_source
 from atrium.dialects.ollama.listings import plain
 from atrium.dialects.ollama.request import parse_body, parse_model
-from atrium.http.reading import read_body
+from atrium.http.reading import body_pieces, read_body
+from atrium.http.scope import exchange_of
 from atrium.http.surfaces.openai import OpenAiBounds
 from atrium.services.promises import Services
 
@@ -53,6 +55,7 @@ class Changes:
         """Install a model, telling how far it is."""
         fields = await self._fields(request)
         source = parse_source(fields)
+        exchange_of(request.scope).deed = f"model {source}"
         return await answered(self._pulled(source), stream=fields.flag("stream", default=True))
 
     async def push(self, request: Request) -> Response:
@@ -64,12 +67,14 @@ class Changes:
         """A model of another one's files, with words and settings of its own."""
         fields = await self._fields(request)
         created = parse_create(fields)
+        exchange_of(request.scope).deed = f"model {created.name} of {created.base or created.file}"
         return await answered(self._created(created), stream=fields.flag("stream", default=True))
 
     async def copy(self, request: Request) -> Response:
         """The same model under another name; deleting one leaves the other."""
         source, destination = parse_copy(await self._fields(request))
         card = self._card(source)
+        exchange_of(request.scope).deed = f"model {card.name} as {destination}"
         await self.services.configure_model.copy(card.name, plain(destination))
         return Response()
 
@@ -79,24 +84,21 @@ class Changes:
         if self.services.list_models.find(name) is None and self.services.elsewhere.remote.serves(name):
             hint = "Delete it where it is"
             raise InvalidValue(f"The model '{name}' is an endpoint's and is not deleted from here", hint=hint)
+        exchange_of(request.scope).deed = f"model {name}"
         await self.services.install_model.delete(self._card(name).name)
         return Response()
 
     async def has_blob(self, digest: str) -> Response:
         """Whether a file of these contents is here."""
-        return Response(status_code=200 if self._of_digest(digest) else 404)
+        return Response(status_code=200 if await self.services.model_files.has(parse_digest(digest)) else 404)
 
-    async def add_blob(self, digest: str) -> Response:
-        """Refused unless it is here already: models are made of models, not of files that are sent."""
-        if self._of_digest(digest):
-            return Response(status_code=201)
-        raise NotOffered(
-            "Files of models are not taken over this path",
-            hint="Put the GGUF file on the server and pull it by its absolute path",
-        )
-
-    def _of_digest(self, digest: str) -> bool:
-        return any(f"sha256:{card.digest}" == digest for card in self.services.list_models.listed())
+    async def add_blob(self, digest: str, request: Request) -> Response:
+        """Take a GGUF file, of which a model can be made then."""
+        length = request.headers.get("content-length", "")
+        size = int(length) if length.isdecimal() else None
+        async with aclosing(body_pieces(request.receive, self.bounds.body.patience)) as pieces:
+            await self.services.model_files.take(parse_digest(digest), pieces, size)
+        return Response(status_code=201)
 
     def _card(self, name: str) -> ModelCard:
         """Raises ModelNotFound, in Ollama's own words."""
@@ -116,8 +118,10 @@ class Changes:
         if self.services.list_models.find(source) is None:
             try:
                 name = (await installing.start(source)).name
-            except NotFound as missing:
-                raise NotFound("pull model manifest: file does not exist", hint=missing.hint) from None
+            except (NotFound, InvalidValue) as missing:
+                if isinstance(missing, InvalidValue) and not is_elsewhere(source):
+                    raise
+                raise NotFound("pull model manifest: file does not exist") from missing
             done = asyncio.create_task(installing.finished(name))
             try:
                 while not (await asyncio.wait({done}, timeout=STEP))[0]:
@@ -138,11 +142,22 @@ class Changes:
     async def _created(self, created: Created) -> AsyncGenerator[bytes]:
         """Raises ModelNotFound, InvalidValue, DiskFull."""
         progress = Progress()
-        base = self._card(created.base)
-        yield progress.said(f"using existing layer sha256:{base.digest}")
-        await self.services.configure_model.create(plain(created.name), base.name, created.config)
+        name = plain(created.name)
+        if created.file:
+            yield progress.said("parsing GGUF")
+            await self.services.model_files.make(name, created.file, created.config)
+            yield progress.said(f"using existing layer sha256:{created.file}")
+        else:
+            base = self._card(created.base)
+            yield progress.said(f"using existing layer sha256:{base.digest}")
+            await self.services.configure_model.create(name, base.name, created.config)
         yield progress.said("writing manifest")
         yield progress.said("success")
+
+
+def is_elsewhere(source: str) -> bool:
+    """A repository or an address, from which nothing is fetched."""
+    return "/" in source and not source.startswith(("/", SCHEME))
 
 
 async def answered(lines: AsyncGenerator[bytes], *, stream: bool) -> Response:

@@ -14,6 +14,7 @@ from atrium.core.errors import ModelNotFound, ModelUnavailable
 from atrium.core.models import Ability, ModelCard
 from atrium.dialects.llamacpp.known_templates import template_of
 from atrium.dialects.ollama.listings import (
+    NO_LISTS,
     Details,
     Entry,
     Loaded,
@@ -40,6 +41,8 @@ THINKS = "</think>"
 FOR_EVER = 200 * 365 * 24 * 3600.0
 TALKS = frozenset({Ability.CHAT, Ability.COMPLETION, Ability.EMBEDDING})
 UNKNOWN = "unknown"
+LONG = ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.merges")
+"""Lists of a model's file."""
 
 
 def router(services: Services, bounds: OpenAiBounds) -> APIRouter:
@@ -88,10 +91,11 @@ class Pages:
         """All that is known of one model."""
         fields = parse_body(await read_body(request.receive, self.bounds.body), self.bounds.request)
         name = parse_model(fields)
-        fields.flag("verbose")
+        verbose = fields.flag("verbose")
         card = self.services.list_models.find(name)
         if card is not None:
-            return Response(show_body(shown_card(card)), media_type=JSON)
+            lists = await self.services.model_files.lists(card) if verbose else NO_LISTS
+            return Response(show_body(shown_card(card), lists), media_type=JSON)
         try:
             found = self.services.browse_models.remotes.find(name)
         except ModelUnavailable:
@@ -143,8 +147,8 @@ def shown_card(card: ModelCard) -> Shown:
         f"{architecture}.context_length": size.trained_context,
         f"{architecture}.embedding_length": size.embedding_length,
         f"{architecture}.block_count": size.layers,
-        # As large as the rest together, and of use to nobody who has the file.
-        "tokenizer.ggml.tokens": None,
+        # As large as the rest together; read from the file where the request is to be told all.
+        **dict.fromkeys(LONG, None),
     }
     template = template_of(card)[0]
     parameters = parameters_text(config.sampling, config.context)
