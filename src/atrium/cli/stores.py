@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,8 +35,7 @@ def list_stores(
     """Show the stores that a user may query."""
 
     async def work() -> None:
-        async with door(loaded(data_dir, config)) as api:
-            api.client.headers[USER] = user
+        async with acting(user, data_dir, config) as api:
             rows: list[Row] = (await api.get("/api/admin/stores" if everybody else f"{ROOT}/databases"))["data"]
         if as_json:
             print_json(rows)
@@ -59,8 +60,7 @@ def create_store(
     """Make a store."""
 
     async def work() -> None:
-        async with door(loaded(data_dir, config)) as api:
-            api.client.headers[USER] = user
+        async with acting(user, data_dir, config) as api:
             body = {"name": name, "description": description, "vectorizer": model, "is_public": public}
             made = await api.post(f"{ROOT}/databases", body)
         print(f"Store '{made['name']}' was made: {made['id']}")
@@ -80,8 +80,7 @@ def add_documents(
     """Take files into a store and wait until they are in; fails when one of them is not."""
 
     async def work() -> list[Row]:
-        async with door(loaded(data_dir, config)) as api:
-            api.client.headers[USER] = user
+        async with acting(user, data_dir, config) as api:
             path = f"{ROOT}/databases/{await id_of(api, store)}/documents"
             return [row for file in files for row in await sent(api, path, file)]
 
@@ -109,8 +108,7 @@ def query_store(
     """Show the passages that fit best."""
 
     async def work() -> None:
-        async with door(loaded(data_dir, config)) as api:
-            api.client.headers[USER] = user
+        async with acting(user, data_dir, config) as api:
             body = {"datastore_id": await id_of(api, store), "query": text, "top_k": top, "mode": mode}
             rows: list[Row] = await api.post(f"{ROOT}/query", body)
         if as_json:
@@ -125,6 +123,14 @@ def query_store(
             print("Nothing fits.")
 
     run(work())
+
+
+@asynccontextmanager
+async def acting(user: str, data_dir: Path | None, config: Path | None) -> AsyncGenerator[Door]:
+    """The server's door, in the name of a user."""
+    async with door(loaded(data_dir, config)) as api:
+        api.client.headers[USER] = user
+        yield api
 
 
 async def id_of(api: Door, given: str) -> str:

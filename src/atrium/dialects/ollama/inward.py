@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from typing import Any
 
@@ -21,26 +20,15 @@ from atrium.core.answers import (
     Spent,
     TextPiece,
     Timing,
-    TokenChance,
-    TokenScore,
     Usage,
 )
 from atrium.core.errors import BadResponse, UpstreamFailed
 from atrium.dialects.lines import LineSplitter
+from atrium.dialects.read_scores import Score, embedded, scores_of
 from atrium.dialects.reading import Reading, broken_off
 
 NANO = 1_000_000_000
 LONGEST_REASON = 500
-
-
-class Chance(msgspec.Struct):
-    token: str = ""
-    logprob: float = 0.0
-    bytes: list[int] | None = None
-
-
-class Score(Chance):
-    top_logprobs: list[Chance] | None = None
 
 
 class Function(msgspec.Struct):
@@ -123,7 +111,7 @@ class ChatReader:
         said = line.message or Said(line.response, line.thinking)
         if said.thinking:
             events.append(ReasoningPiece(number, said.thinking))
-        scores = tuple(score_of(one) for one in line.logprobs or ())
+        scores = scores_of(line.logprobs)
         if self._reading.forced is not None:
             self._written.append(said.content or "")
         elif said.content or scores:
@@ -177,15 +165,6 @@ def arguments_text(raw: bytes) -> str:
     return "{}" if raw == b"null" else raw.decode("utf-8", "replace")
 
 
-def score_of(score: Score) -> TokenScore:
-    return TokenScore(chance_of(score), tuple(chance_of(other) for other in score.top_logprobs or ()))
-
-
-def chance_of(one: Chance) -> TokenChance:
-    raw = one.token.encode() if one.bytes is None else bytes(byte & 255 for byte in one.bytes)
-    return TokenChance(one.token, raw, one.logprob)
-
-
 class Embeddings(msgspec.Struct):
     embeddings: list[list[float]]
     prompt_eval_count: int = 0
@@ -198,11 +177,7 @@ def embeddings_of(body: bytes, wanted: int) -> Embedded:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise BadResponse("The endpoint's vectors cannot be read") from None
     vectors = [array("f", numbers) for numbers in answer.embeddings]
-    if not all(vector and all(map(math.isfinite, vector)) for vector in vectors):
-        raise BadResponse("The endpoint's vectors are not all numbers")
-    if len(vectors) != wanted:
-        raise BadResponse(f"The endpoint gave {len(vectors)} vectors for {wanted} texts")
-    return Embedded(vectors, answer.prompt_eval_count)
+    return embedded(vectors, wanted, answer.prompt_eval_count)
 
 
 class Version(msgspec.Struct):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Sequence
 from typing import Any, cast
@@ -26,21 +25,12 @@ from atrium.core.answers import (
 )
 from atrium.core.errors import BadResponse, UpstreamFailed
 from atrium.dialects.lines import LineSplitter
+from atrium.dialects.read_scores import Score, embedded, scores_of
 from atrium.dialects.reading import Reading, broken_off
 
 FINISHES = {"length": Finish.LENGTH, "tool_calls": Finish.TOOL_CALLS, "function_call": Finish.TOOL_CALLS}
 DONE = b"[DONE]"
 LONGEST_REASON = 500
-
-
-class Chance(msgspec.Struct):
-    token: str = ""
-    logprob: float = 0.0
-    bytes: list[int] | None = None
-
-
-class Score(Chance):
-    top_logprobs: list[Chance] | None = None
 
 
 class Scores(msgspec.Struct):
@@ -167,7 +157,7 @@ class ChatReader:
                 self._pieces += 1
                 events.append(ReasoningPiece(number, thoughts))
         text = choice.text if said is None else said.content or said.refusal
-        scores = scores_of(choice.logprobs)
+        scores = told_scores(choice.logprobs)
         if text or scores:
             self._pieces += 1
             events.append(TextPiece(number, text or "", scores))
@@ -214,19 +204,16 @@ def usage_of(counts: Counts) -> Usage:
     )
 
 
-def scores_of(told: Any) -> tuple[TokenScore, ...]:
+def told_scores(told: Any) -> tuple[TokenScore, ...]:
     """Of chats, and in the older form of completions; none where neither is there."""
     if not isinstance(told, dict):
         return ()
     if "tokens" in told:
         return old_scores(told)
     try:
-        scores = msgspec.convert(told, Scores).content or []
+        return scores_of(msgspec.convert(told, Scores).content)
     except msgspec.ValidationError:
         return ()
-    return tuple(
-        TokenScore(chance_of(score), tuple(chance_of(other) for other in score.top_logprobs or ())) for score in scores
-    )
 
 
 class OldScores(msgspec.Struct):
@@ -249,11 +236,6 @@ def old_scores(told: Any) -> tuple[TokenScore, ...]:
 
 def plain_chance(token: str, logprob: float) -> TokenChance:
     return TokenChance(token, token.encode(), logprob)
-
-
-def chance_of(one: Chance) -> TokenChance:
-    raw = one.token.encode() if one.bytes is None else bytes(byte & 255 for byte in one.bytes)
-    return TokenChance(one.token, raw, one.logprob)
 
 
 def reason_of(error: Any) -> str:
@@ -281,18 +263,14 @@ def embeddings_of(body: bytes, wanted: int) -> Embedded:
         vectors = [vector_of(one.embedding) for one in in_order]
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
         raise BadResponse("The endpoint's vectors cannot be read") from None
-    if len(vectors) != wanted:
-        raise BadResponse(f"The endpoint gave {len(vectors)} vectors for {wanted} texts")
-    return Embedded(vectors, (answer.usage.prompt_tokens or 0) if answer.usage else 0)
+    return embedded(vectors, wanted, (answer.usage.prompt_tokens or 0) if answer.usage else 0)
 
 
 def vector_of(told: bytes | Sequence[float]) -> array[float]:
-    """Raises ValueError for what is no vector of finite numbers."""
+    """Raises ValueError for bytes that are no numbers."""
     vector = array("f")
     if isinstance(told, bytes):
         vector.frombytes(told)
     else:
         vector.extend(told)
-    if not vector or not all(map(math.isfinite, vector)):
-        raise ValueError("no vector")
     return vector
