@@ -199,6 +199,14 @@ def test_what_changes_models_is_written_down_with_its_name(home: RunningServer, 
     assert {(act["actor"], act["address"]) for act in acts} == {("admin", "127.0.0.1")}
 
 
+def test_what_changes_an_endpoints_models_is_written_down_before(home: RunningServer) -> None:
+    with home.client() as plain:
+        passed_on = plain.request("DELETE", "/olla/proxy/api/delete", json={"model": "qwen"})
+        assert passed_on.headers["x-olla-endpoint"] == "lab"
+        [act] = plain.get("/api/admin/audit", params={"limit": 1}).json()
+    assert (act["actor"], act["address"], act["action"]) == ("admin", "127.0.0.1", "DELETE /olla/proxy/api/delete")
+
+
 def test_only_administrators_change_models(home: RunningServer) -> None:
     with home.client() as plain:
         plain.post("/api/admin/users", json={"username": "ann"})

@@ -83,6 +83,24 @@ def test_a_stream_that_breaks_ends_with_the_error_and_not_as_a_whole_one(home: R
     assert (whole.status, list(json.loads(whole.body))) == (502, ["error"])
 
 
+@pytest.mark.parametrize(
+    "route",
+    ["chat", "generate", "embed", "embeddings", "show", "pull", "push", "create", "copy", "delete"],
+)
+def test_a_body_that_is_none_is_refused_on_every_route(home: RunningServer, route: str) -> None:
+    method = "DELETE" if route == "delete" else "POST"
+    for root in ("/api", "/ollama/api"):
+        nothing = ask(home, f"{root}/{route}", method=method)
+        assert (nothing.status, json.loads(nothing.body)) == (400, {"error": "missing request body"})
+        for body in (b"{", b"[]", b'"x"', b"\xff"):
+            wrong = ask(home, f"{root}/{route}", body, method=method)
+            assert wrong.status == 400, body
+            assert isinstance(json.loads(wrong.body)["error"], str)
+        nameless = ask(home, f"{root}/{route}", {"messages": HI, "prompt": "x"}, method=method)
+        said = "'source' is required and must not be empty" if route == "copy" else "model is required"
+        assert (nameless.status, json.loads(nameless.body)) == (400, {"error": said})
+
+
 def test_every_listed_name_can_be_asked_with_and_without_its_tag(home: RunningServer) -> None:
     client = cast("Any", ollama.Client(home.url, headers={"Authorization": f"Bearer {home.key}"}))
     listed = {model.model for model in client.list().models}

@@ -19,7 +19,7 @@ from atrium.decisions.choose_endpoint import Choice, Standings, Wanted, choose_e
 from atrium.decisions.client_address import Network, is_trusted
 from atrium.dialects.peek import Call
 from atrium.http.admission import Admission
-from atrium.http.asked import EXTENSIBLE, TRANSLATED, Asked, Place, native_dialect
+from atrium.http.asked import EXTENSIBLE, OLLAMA_PATHS, TRANSLATED, Asked, Place, native_dialect
 from atrium.http.edge import Exchange, closing_fields
 from atrium.http.explained import RelayedRecord, TranslatedRecord, relayed_record, translated_record
 from atrium.http.limits import Limiter
@@ -86,7 +86,12 @@ class Lane:
         self._tick = min(1.0, shortest / 4)
 
     def extends(self, asked: Asked, call: Call) -> bool:
-        """Whether a chat stands on stores, or may be shortened: there is more to do than to relay it."""
+        """Whether a chat stands on stores, or may be shortened: there is more to do than to relay it.
+
+        On Ollama's paths no name is no model, which the application says in Ollama's words.
+        """
+        if asked.rest in OLLAMA_PATHS:
+            return not call.model
         if asked.rest not in EXTENSIBLE:
             return False
         own = self.settings.models

@@ -199,7 +199,7 @@ class Relayed:
 
     async def _look_up(self) -> None:
         try:
-            self.caller = await self.lane.gateway.admission.in_time(self.asked.knock)
+            self.caller = await self.lane.gateway.admission.let_in(self.asked.knock, self.address)
         except Exception as fault:  # noqa: BLE001 - a task's root: its caller is told something
             self.failed(fault)
             return

@@ -85,7 +85,8 @@ def build_front(services: Services, settings: Settings, sight: Sight, roster: Ro
     directory = roster.directory
     networks = read_networks(settings.trusted_proxies)
     rules = door_rules(settings.auth.services, required=settings.auth.required)
-    entrance = Entrance(Admission(services.check_key, rules, services.meter), Limiter(settings, networks))
+    admission = Admission(services.check_key, rules, services.meter, services.audit)
+    entrance = Entrance(admission, Limiter(settings, networks))
     gateway = Gateway(
         directory,
         entrance.admission,

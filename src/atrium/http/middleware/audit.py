@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atrium.core.people import ANONYMOUS, Act
 from atrium.core.ports import AuditLog
 from atrium.decisions.allow import SAFE, Area, area_of
+from atrium.http.acts import act_by
 from atrium.http.edge import Exchange
 from atrium.http.scope import exchange_of
 
@@ -35,7 +34,4 @@ class Audit:
 
 
 def act_of(exchange: Exchange) -> Act:
-    caller = exchange.caller or ANONYMOUS
-    action = f"{exchange.method} {exchange.path}"
-    shown = "".join(letter if letter.isprintable() else "�" for letter in action)
-    return Act(datetime.now(UTC), caller.name, caller.user_id, exchange.address, shown, exchange.deed)
+    return act_by(exchange.caller or ANONYMOUS, f"{exchange.method} {exchange.path}", exchange.address, exchange.deed)
