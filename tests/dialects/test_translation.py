@@ -334,11 +334,21 @@ def test_openais_manners_are_borne() -> None:
     assert (text, thoughts) == ("a", "hm")
 
 
+def test_a_whole_answer_to_a_stream_is_borne() -> None:
+    collected = Collected()
+    for event in ANSWERS["calls"]:
+        collected.feed(event)
+    body = chat_body(Stamp("id", 0, "m", "fp"), collected)
+    for data in (body, body + b"\n"):
+        assert told(read(openai_in.ChatReader(reading(), stream=True), [data])) == told(ANSWERS["calls"])
+
+
 @pytest.mark.parametrize(
     ("reader", "data"),
     [
         (openai_in.ChatReader(reading(), stream=True), b'data: {"error": {"message": "too bad"}}\n\n'),
         (openai_in.ChatReader(reading(), stream=False), b'{"error": "too bad"}'),
+        (openai_in.ChatReader(reading(), stream=True), b'data: {"choices": []}\n\n{"error": {"message": "too bad"}}\n'),
         (ollama_in.ChatReader(reading()), b'{"error": "too bad"}\n'),
     ],
 )

@@ -111,8 +111,7 @@ class ChatReader:
         for line in self._lines.feed(data):
             if self.ended:
                 break
-            if line.startswith(b"data:"):
-                self._event(line[5:].strip(), events)
+            self._line(line, events)
         return events
 
     def close(self) -> list[Event]:
@@ -123,11 +122,18 @@ class ChatReader:
         rest = self._lines.flush()
         if not self._stream:
             self._event(rest, events)
-        elif rest.startswith(b"data:"):
-            self._event(rest[5:].strip(), events)
+        else:
+            self._line(rest, events)
         if not self.ended:
             self._end(events)
         return events
+
+    def _line(self, line: bytes, events: list[Event]) -> None:
+        """Some endpoints answer a stream with one whole object, or break it off with an error as a bare line."""
+        if line.startswith(b"data:"):
+            self._event(line[5:].strip(), events)
+        elif line.startswith(b"{"):
+            self._event(line, events)
 
     def _event(self, text: bytes, events: list[Event]) -> None:
         if text == DONE:
