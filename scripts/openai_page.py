@@ -92,6 +92,7 @@ TESTS: Mapping[str, str] = {
     "store": "kept_chats::test_a_kept_answer_is_read_again_with_what_was_asked",
     "truncation": "shortening::test_the_fewest_oldest_turns_are_left_out_and_the_answer_says_how_many",
     "atrium": "chat::test_an_answer_tells_what_it_stands_on",
+    "personality": "personalities::test_a_personalitys_prompt_comes_first",
     "modalities": WRONG,
     "audio": "openai_requests::test_what_would_change_the_answer_and_cannot_be_done_is_refused",
     "web_search_options": "openai_requests::test_what_would_change_the_answer_and_cannot_be_done_is_refused",

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import psutil
 
@@ -46,6 +47,7 @@ from atrium.services.meter import Meter
 from atrium.services.model_files import ModelFiles
 from atrium.services.passwords import Passwords
 from atrium.services.people import People
+from atrium.services.personalities import Personalities, read_personalities
 from atrium.services.prepare_document import PrepareDocument
 from atrium.services.promises import Documents
 from atrium.services.search_store import SearchStore
@@ -70,6 +72,11 @@ def source_of(loaded: Loaded, library: Library) -> Source:
 
 def build_people(storage: Storage, check_key: CheckKey) -> People:
     return People(storage.users, storage.sessions, check_key, Passwords())
+
+
+def build_personalities(settings: Settings) -> Personalities:
+    """Raises ConfigError."""
+    return read_personalities(settings.personalities, datetime.now(UTC))
 
 
 def build_log_in(settings: Settings, storage: Storage, people: People, pepper: bytes, tell: Tell) -> LogIn:

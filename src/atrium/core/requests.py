@@ -232,6 +232,8 @@ class Chat:
     dialect: Dialect = Dialect.OPENAI
     """Which one it was written in."""
     grounding: Grounding | None = None
+    personality: str = ""
+    """Id of the one whose manner the answer is to have."""
 
 
 Prompt = str | tuple[int, ...]

@@ -52,6 +52,14 @@ def passage(citation: Citation, fence: str) -> str:
     return f"[{citation.number}] {name}{page}\n{fence}\n{found.chunk.text}\n{fence}"
 
 
+def behind_prompt(messages: Sequence[Message], prompt: str) -> tuple[Message, ...]:
+    """With a prompt in front, of which the conversation's own first system message becomes the end."""
+    if messages and messages[0].role is Role.SYSTEM:
+        first = messages[0]
+        return (replace(first, text=f"{prompt}\n\n{first.text}"), *messages[1:])
+    return (Message(Role.SYSTEM, prompt), *messages)
+
+
 def with_rules(messages: Sequence[Message], rules: str) -> tuple[Message, ...]:
     """Many templates take one system message only, and only as the first."""
     if messages and messages[0].role is Role.SYSTEM:

@@ -28,6 +28,7 @@ class Body(msgspec.Struct):
     source: msgspec.Raw = msgspec.Raw()
     atrium: msgspec.Raw = msgspec.Raw()
     truncation: msgspec.Raw = msgspec.Raw()
+    personality: msgspec.Raw = msgspec.Raw()
 
 
 class Usual(msgspec.Struct):
@@ -37,6 +38,7 @@ class Usual(msgspec.Struct):
     stream: bool | None = None
     atrium: msgspec.Raw = msgspec.Raw()
     truncation: msgspec.Raw = msgspec.Raw()
+    personality: msgspec.Raw = msgspec.Raw()
 
 
 DECODER = msgspec.json.Decoder(Body)
@@ -64,7 +66,7 @@ def peek_json(body: bytes, *, management: bool = False) -> Call:
             # Told in full below.
             usual = None
         if usual is not None and usual.model and len(usual.model) <= LONGEST_MODEL:
-            return Call(usual.model, usual.stream, extended=bool(bytes(usual.atrium) or bytes(usual.truncation)))
+            return Call(usual.model, usual.stream, extended=is_extended(usual))
     try:
         call = DECODER.decode(body)
         if not body.isascii():
@@ -75,12 +77,16 @@ def peek_json(body: bytes, *, management: bool = False) -> Call:
         raise InvalidJson(f"The body is not a JSON object: {str(bad)[:200]}") from None
     if not is_plain(body) or body.count(b'"model"') > 1:
         check_whole(body)
-    extended = bool(bytes(call.atrium) or bytes(call.truncation))
+    extended = is_extended(call)
     for field in ("model", "name", "source") if management else ("model",):
         raw = bytes(getattr(call, field))
         if raw and raw != b"null":
             return Call(read_name(raw, field), read_flag(bytes(call.stream)), field, extended=extended)
     return Call("", read_flag(bytes(call.stream)), extended=extended)
+
+
+def is_extended(body: Body | Usual) -> bool:
+    return bool(bytes(body.atrium) or bytes(body.truncation) or bytes(body.personality))
 
 
 def is_plain(body: bytes) -> bool:

@@ -22,6 +22,7 @@ from atrium.services.meter import Meter
 from atrium.services.metered import Chats, Completions, Embeddings, Usher
 from atrium.services.model_files import ModelFiles
 from atrium.services.people import People
+from atrium.services.personalities import Personalities
 from atrium.services.read_usage import ReadUsage
 from atrium.services.search_store import SearchStore
 from atrium.services.store_documents import StoreDocuments
@@ -52,6 +53,7 @@ class Services:
     list_models: ListModels
     browse_models: BrowseModels
     load_model: LoadModel
+    personalities: Personalities
     keep_completions: KeepCompletions
     install_model: InstallModel
     model_files: ModelFiles

@@ -13,6 +13,7 @@ from atrium.settings.auth import Auth
 from atrium.settings.documents import DocumentSettings, FileSettings
 from atrium.settings.gateway import Balancer, Discovery, EndpointSettings, Proxy, StickySessions, Translation
 from atrium.settings.marks import AtLeast, Doc, Duration, Size, Stay
+from atrium.settings.personalities import PersonalitySettings
 from atrium.settings.usage import UsageSettings
 
 MB = 1024 * 1024
@@ -170,6 +171,7 @@ class Settings:
     long_context: Annotated[LongContextSettings, Doc("texts that are longer than a model's window")] = (
         LongContextSettings()
     )
+    personalities: Annotated[tuple[PersonalitySettings, ...], Doc("manners that a chat may ask for by name")] = ()
     usage: Annotated[UsageSettings, Doc("what was used by whom")] = field(default_factory=UsageSettings)
     telemetry: Annotated[Telemetry, Doc("logs and metrics")] = Telemetry()
     downloads: Annotated[Downloads, Doc("installing models")] = Downloads()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import orjson
 
 from atrium.core.models import Ability, NamedModel
+from atrium.settings.personalities import PersonalitySettings
 
 TYPES: Mapping[str, frozenset[Ability]] = {
     "llm": frozenset({Ability.CHAT, Ability.VISION, Ability.COMPLETION}),
@@ -18,6 +20,8 @@ TYPES: Mapping[str, frozenset[Ability]] = {
     "rag": frozenset({Ability.EMBEDDING}),
 }
 """Nothing here makes video or music."""
+OWNER = "admin"
+"""Of what stands in the configuration."""
 BINDING_TYPES = ("llm", "tti", "tts", "stt", "rag")
 
 
@@ -57,4 +61,19 @@ def capabilities_body(models: Sequence[NamedModel]) -> bytes:
     return orjson.dumps({"capabilities": [name for name, works in able if works], "active_bindings": bindings})
 
 
-EMPTY_LIST = orjson.dumps({"object": "list", "data": []})
+def personalities_body(known: Sequence[PersonalitySettings], since: datetime) -> bytes:
+    rows = [
+        {
+            "id": one.id,
+            "object": "personality",
+            "name": one.name or one.id,
+            "category": one.category,
+            "author": one.author,
+            "description": one.description,
+            "is_public": True,
+            "owner_username": OWNER,
+            "created_at": since.isoformat().replace("+00:00", "Z"),
+        }
+        for one in known
+    ]
+    return orjson.dumps({"object": "list", "data": rows})

@@ -77,6 +77,9 @@ CHAT = (
     FieldRule("store", "true keeps the answer for `/v1/chat/completions/{id}`"),
     FieldRule("truncation", "`disabled`, or `auto`: the oldest turns of a chat that does not fit are left out"),
     FieldRule("atrium", "`stores` and `top_k`: document stores that the answer stands on"),
+    FieldRule(
+        "personality", "id of one of the configured `personalities`: its prompt becomes the first system message"
+    ),
     FieldRule("modalities", '`["text"]`; with `audio` refused'),
     *rows(Verdict.REFUSED, "no model here speaks in a chat", "audio"),
     *rows(Verdict.REFUSED, "there is no web search here", "web_search_options"),

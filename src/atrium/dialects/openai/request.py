@@ -70,6 +70,7 @@ def parse_chat(raw: bytes, bounds: RequestBounds) -> Chat:
         think=read_think(fields),
         overflow=read_overflow(fields),
         grounding=read_grounding(fields),
+        personality=fields.text("personality") or "",
         store=fields.flag("store"),
         user=fields.text("user") or "",
         metadata=read_metadata(fields),

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from atrium.core.errors import EngineMissing, NotFound
 from atrium.core.models import Ability
 from atrium.dialects.lollms.answer import count_body, text_body, tokens_body, window_body
-from atrium.dialects.lollms.listings import EMPTY_LIST, TYPES, capabilities_body, models_body, typed
+from atrium.dialects.lollms.listings import TYPES, capabilities_body, models_body, personalities_body, typed
 from atrium.dialects.lollms.request import parse_model, parse_text, parse_tokens
 from atrium.http.bodies import parsed
 from atrium.http.reading import while_connected
@@ -107,8 +107,9 @@ class Surface:
         return Response(models_body(chosen), media_type=JSON)
 
     async def personalities(self) -> Response:
-        """Personalities: there are none."""
-        return Response(EMPTY_LIST, media_type=JSON)
+        """The personalities that a chat may ask for."""
+        own = self.services.personalities
+        return Response(personalities_body(own.known, own.since), media_type=JSON)
 
 
 def refusing(engine: str, hint: str) -> Callable[[], Awaitable[Response]]:

@@ -75,6 +75,7 @@ class Surface:
         chat = parse_chat(raw, self.bounds.request)
         if chat.store:
             self.services.keep_completions.refuse_large(len(raw))
+        chat = self.services.personalities.put_on(chat)
         chat = replace(chat, overflow=asked_overflow(request) or chat.overflow)
         exchange, caller = told(request)
         ground = self.services.documents.ground_chat(chat, caller, exchange.trail)
