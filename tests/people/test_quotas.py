@@ -195,6 +195,15 @@ def test_commands_set_show_and_lift_quotas(team: RunningServer) -> None:
     assert command(team.data_dir, "quotas", "set", "--per", "day").returncode == 1
 
 
+def test_a_quota_knows_what_was_used_a_moment_before_it_was_set(team: RunningServer) -> None:
+    key = key_of(team, "before")
+    with team.client(key=key) as client:
+        used = client.post("/v1/chat/completions", json=LOCAL).json()["usage"]["total_tokens"]
+        quota = set_quota(team, user="before", measure="tokens", period="day", amount=used)
+        assert standing(team, quota["id"])["used"] == used
+        assert client.post("/v1/chat/completions", json=LOCAL).status_code == 429
+
+
 def test_a_day_is_not_forgotten_by_a_restart(tmp_path: Path) -> None:
     fake = Fake("alpha", models=("m1",))
     with gateway(tmp_path, [fake]) as server:

@@ -175,6 +175,34 @@ def test_a_file_over_the_limit_is_413_and_leaves_nothing(shop: Shop, ann: httpx2
     assert not [path for path in (shop.server.data_dir / "tmp").iterdir() if path.name.startswith("upload-")]
 
 
+def test_a_text_over_the_limit_is_413_whichever_way_it_comes(shop: Shop, ann: httpx2.Client, store: str) -> None:
+    large = "x " * (2 * 1024 * 1024 + 1)
+    sent = {"documents": [{"filename": "small.txt", "text": "words"}, {"filename": "large.txt", "text": large}]}
+    answer = ann.post(f"{RAG}/databases/{store}/documents", json=sent)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (413, "documents[1].text")
+    encoded = {"file": base64.b64encode(large.encode()).decode(), "filename": "large.txt"}
+    assert ann.post("/lollms/v1/extract_text", json=encoded).status_code == 413
+    assert documents(ann, store) == []
+
+
+@pytest.mark.parametrize("path", ["/lollms/v1/tokenize", "/lollms/v1/long_context_process", "/v1/chat/completions"])
+def test_fifty_megabytes_of_text_are_refused_and_nobody_waits(ann: httpx2.Client, path: str) -> None:
+    text = "a " * 25_000_000
+    body = {"model": "talk", "text": text, "messages": [{"role": "user", "content": text}]}
+    wanted = ("text",) if path.startswith("/lollms") else ("model", "messages")
+    answer = ann.post(path, json={"model": "talk", **{name: body[name] for name in wanted}})
+    assert answer.status_code in (400, 413)
+    assert answer.json()["error"]["code"] in ("request_too_large", "context_length_exceeded")
+    assert ann.get("/internal/health").status_code == 200
+
+
+@pytest.mark.parametrize("given", ["[1]", "{", "7"])
+def test_metadata_that_is_no_object_is_named(ann: httpx2.Client, store: str, given: str) -> None:
+    answer = upload(ann, store, ("a.txt", b"words"), data={"metadata": given})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, "metadata")
+    assert documents(ann, store) == []
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [

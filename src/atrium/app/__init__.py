@@ -162,8 +162,7 @@ async def built(
             settings, folder, storage, EmbedBeside(EmbedTexts(library, engines, *ways), usher, usage.note), tell
         ) as documents,
     ):
-        remotes = DirectoryRemotes(directory)
-        answer_chat = build_chat(library, engines, ways, settings)
+        remotes, answer_chat = DirectoryRemotes(directory), build_chat(library, engines, ways, settings)
         long_context = work_on(answer_chat, remotes, vocabularies, usher, settings.long_context, settings.limits.text)
         services = Services(
             elsewhere=ways[1],

@@ -24,7 +24,7 @@ from atrium.core.documents import (
     StoreChange,
     Tally,
 )
-from atrium.core.errors import InvalidValue, Unprocessable
+from atrium.core.errors import InvalidJson, InvalidValue, Unprocessable
 from atrium.core.requests import JsonValue
 from atrium.dialects.bounds import RequestBounds
 from atrium.dialects.fields import Fields, as_fields, wrong
@@ -159,7 +159,10 @@ def given_text(fields: Fields) -> GivenText:
 def parse_metadata(text: str, bounds: RequestBounds) -> Mapping[str, JsonValue]:
     """The form's field `metadata`. Raises Unprocessable."""
     with schema():
-        return parse_object(text.encode(), depth=bounds.depth, items=bounds.items)
+        try:
+            return parse_object(text.encode("utf-8", "replace"), depth=bounds.depth, items=bounds.items)
+        except InvalidJson:
+            raise InvalidValue("'metadata' must be a JSON object", param="metadata") from None
 
 
 def parse_file(raw: bytes, bounds: RequestBounds) -> GivenFile:

@@ -59,6 +59,8 @@ def router(services: Services) -> APIRouter:
         """Set how much somebody may use. The same subject, measure and period again: another amount."""
         names = {user.id: user.name for user in await services.people.all()}
         subject = await subject_of(wish, services, names)
+        # What was used until now is read from what is written down.
+        await services.usage.log.flush()
         quota = await services.meter.set(subject, wish.measure, wish.period, wish.amount)
         whom = wish.user or (f"key {wish.key_id}" if wish.key_id else "everybody")
         what = f"{wish.amount} {wish.measure.value} per {wish.period.value}"

@@ -191,8 +191,7 @@ class Surface:
     async def extract(self, request: Request) -> Response:
         """The text of a file."""
         given = parse_file(await self._body(request), self.bounds.request)
-        if len(given.data) > self.bounds.form.file:
-            raise TooLarge(f"The file is larger than {self.bounds.form.file} bytes", param="file")
+        self._check_size(len(given.data), "file")
         path = self.bounds.scratch / f"extract-{secrets.token_hex(16)}"
         try:
             await asyncio.to_thread(path.write_bytes, given.data)
@@ -212,6 +211,11 @@ class Surface:
             raise NotFound("There is no user of that name")
         return Caller(user.id, user.name)
 
+    def _check_size(self, size: int, param: str) -> None:
+        """Raises TooLarge."""
+        if size > self.bounds.form.file:
+            raise TooLarge(f"The file is larger than {self.bounds.form.file} bytes", param=param)
+
     async def _body(self, request: Request) -> bytes:
         return await read_body(request.receive, self.bounds.form.body)
 
@@ -225,8 +229,9 @@ class Surface:
         if kind.lower().startswith(b"application/json"):
             given = parse_texts(await self._body(request), self.bounds.request, self.bounds.form.files)
             sent = [SentFile("documents", one.filename, self._spare()) for one in given]
-            for file, one in zip(sent, given, strict=True):
+            for place, (file, one) in enumerate(zip(sent, given, strict=True)):
                 file.held += one.text.encode("utf-8", "surrogatepass")
+                self._check_size(len(file.held), f"documents[{place}].text")
             stack.push_async_callback(asyncio.to_thread, drop_files, sent)
             await asyncio.to_thread(write_files, sent)
             return [upload_of(file, one.metadata) for file, one in zip(sent, given, strict=True)]
