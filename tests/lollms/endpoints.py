@@ -57,6 +57,8 @@ class Endpoint:
     """Tokens that were asked for, and at which temperature."""
     overruns: list[int] = field(default_factory=list[int])
     """Prompt and answer tokens of requests that the window does not hold."""
+    silent: bool = False
+    """It tells of no usage."""
     strict: bool = False
     """What its window does not hold is refused."""
     more: Json = field(default_factory=dict[str, Any])
@@ -146,7 +148,7 @@ class Endpoint:
         if self.kind == "ollama":
             return 200, {"model": self.model, "embeddings": vectors, "prompt_eval_count": count}
         data = [{"object": "embedding", "index": place, "embedding": one} for place, one in enumerate(vectors)]
-        usage = {"prompt_tokens": count, "total_tokens": count}
+        usage = {} if self.silent else {"prompt_tokens": count, "total_tokens": count}
         return 200, {"object": "list", "model": self.model, "data": data, "usage": usage}
 
     def answer(self, text: str, prompt: int) -> Json:
@@ -155,7 +157,8 @@ class Endpoint:
         if self.kind == "ollama":
             counts = {"prompt_eval_count": prompt, "eval_count": count}
             return {"model": self.model, "message": message, "done": True, "done_reason": "stop", **counts}
-        usage = {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count}
+        usage: Json = {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count}
+        usage = {} if self.silent else usage
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return {"id": "c", "object": "chat.completion", "model": self.model, "choices": [choice], "usage": usage}
 

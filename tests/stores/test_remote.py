@@ -11,6 +11,7 @@ import pytest
 from tests.lollms.conftest import beside
 from tests.lollms.endpoints import Endpoint, serving
 from tests.stores.shop import RAG, Shop, brought, create, query
+from tests.stores.test_spending import customer, set_quota, standing
 
 CHAT = "/v1/chat/completions"
 LONG = "/lollms/v1/long_context_process"
@@ -143,3 +144,26 @@ def test_an_endpoints_model_that_makes_no_vectors_makes_no_store(shop: Shop, ann
     with beside(shop.server, Endpoint("openai", "reader")) as _:
         made = ann.post(f"{RAG}/databases", json={"name": "none", "vectorizer": "nobody-has-it"})
         assert (made.status_code, made.json()["error"]["param"]) == (404, "vectorizer")
+
+
+def test_what_is_as_usual_is_relayed_as_it_is(shop: Shop, ann: httpx2.Client) -> None:
+    with beside(shop.server, Endpoint("openai", "reader")):
+        body: Row = {"model": "reader", "messages": [{"role": "user", "content": "Hello."}], "vendor_field": 1}
+        usual = ann.post(CHAT, json={**body, "truncation": "disabled", "atrium": None, "personality": None})
+        assert usual.status_code == 200
+        assert "x-atrium-dropped" not in usual.headers
+        asked = ann.post(CHAT, json={**body, "truncation": "auto"})
+        assert asked.headers["x-atrium-dropped"] == "vendor_field"
+
+
+def test_an_endpoint_that_tells_no_usage_is_counted_all_the_same(shop: Shop) -> None:
+    with customer(shop, "quota-silent") as client, beside(shop.server, Endpoint("openai", "mute-embed", silent=True)):
+        quota = set_quota(shop, 10_000_000, user="quota-silent")
+        uses: list[int] = []
+        store = create(client, "silent", vectorizer="mute-embed")
+        uses.append(standing(shop, quota)[0])
+        brought(client, store, ("a.txt", b"zebra zebra zebra"))
+        uses.append(standing(shop, quota)[0])
+        client.post(LONG, json={"text": "Every house has a door.", "model": "mute-embed"}).raise_for_status()
+        uses.append(standing(shop, quota)[0])
+        assert 0 < uses[0] < uses[1] < uses[2]

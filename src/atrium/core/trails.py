@@ -16,6 +16,8 @@ class Beside:
     endpoint: str
     """Empty for the built-in engine."""
     usage: Usage
+    exact: bool = True
+    """Whoever answered said how many tokens; else they are an estimate."""
 
 
 @dataclass(slots=True)

@@ -19,6 +19,8 @@ KEYS = ("model", "stream", "name", "source")
 BOUNDARY = re.compile(rb'boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
 FORM_MODEL = re.compile(rb'\r\ncontent-disposition:[^\r\n]*[; ]name="?model"?(?:;[^\r\n]*)?\r\n', re.IGNORECASE)
 LONGEST_MODEL = 500
+UNSAID = frozenset({b"", b"null"})
+AS_USUAL = UNSAID | {b'"disabled"'}
 
 
 class Body(msgspec.Struct):
@@ -86,7 +88,9 @@ def peek_json(body: bytes, *, management: bool = False) -> Call:
 
 
 def is_extended(body: Body | Usual) -> bool:
-    return bool(bytes(body.atrium) or bytes(body.truncation) or bytes(body.personality))
+    return not (
+        bytes(body.atrium) in UNSAID and bytes(body.truncation) in AS_USUAL and bytes(body.personality) in UNSAID
+    )
 
 
 def is_plain(body: bytes) -> bool:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from atrium.core.answers import Vectors
+from atrium.core.answers import Usage, Vectors
 from atrium.core.models import Ability
 from atrium.core.people import Caller
 from atrium.core.quotas import Worst
@@ -43,8 +43,10 @@ class EmbedBeside:
         except BaseException:
             hold.settle(0, counts=False)
             raise
-        hold.settle(vectors.usage.prompt_tokens, counts=True)
-        used = Beside(own.model or vectors.model, own.endpoint, vectors.usage)
+        told = vectors.usage.prompt_tokens
+        usage = vectors.usage if told else Usage(prompt_tokens=tokens)
+        hold.settle(usage.prompt_tokens, counts=True)
+        used = Beside(own.model or vectors.model, own.endpoint, usage, exact=bool(told))
         if trail is None:
             self.note(record_beside(used, caller, DOOR, time.monotonic() - started))
         else:
@@ -74,6 +76,6 @@ def record_beside(used: Beside, caller: Caller, door: str, seconds: float = 0.0)
         prompt_tokens=used.usage.prompt_tokens,
         completion_tokens=used.usage.completion_tokens,
         seconds=seconds,
-        exact=True,
+        exact=used.exact,
         hits=0,
     )

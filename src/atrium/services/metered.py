@@ -116,7 +116,7 @@ class MeteredEmbedding:
         except BaseException:
             hold.settle(0, counts=False)
             raise
-        hold.settle(vectors.usage.prompt_tokens, counts=True)
+        hold.settle(vectors.usage.prompt_tokens or tokens, counts=True)
         return vectors
 
 
@@ -134,7 +134,8 @@ class MeteredEvents:
     async def __anext__(self) -> Event:
         event = await anext(self._events)
         if isinstance(event, Spent):
-            self._used = event.usage.prompt_tokens + event.usage.completion_tokens
+            # An endpoint that tells nothing has not used nothing.
+            self._used = event.usage.prompt_tokens + event.usage.completion_tokens or self._used
         elif isinstance(event, TextPiece | ReasoningPiece | CallPiece):
             self._used += 1
         return event

@@ -120,7 +120,10 @@ class RemoteWriter:
         if self.model.kind.speaks_ollama:
             # It cuts what its window does not hold in silence, and the window is what it was last loaded with.
             asked = replace(asked, dialect=Dialect.OLLAMA, tuning=Tuning(context=self.window))
-        return await whole_of(await self.chat(asked, self.caller, Trail(lossy=True)))
+        written = await whole_of(await self.chat(asked, self.caller, Trail(lossy=True)))
+        if written.usage.prompt_tokens:
+            return written
+        return replace(written, usage=Usage(await self.count(frame_of(messages)), await self.count(written.text)))
 
 
 async def whole_of(answer: Events) -> Written:
