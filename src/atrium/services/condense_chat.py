@@ -75,11 +75,13 @@ class CondenseChat:
         return await self._shortened(chat, caller, turns, trail)
 
     async def _overflows(self, chat: Chat, caller: Caller) -> bool:
-        writer = await self.long_context.writers.of(chat.model, caller)
-        room = writer.window - (chat.sampling.max_tokens or 1)
+        writers = self.long_context.writers
+        room = await writers.tokens.window(chat.model) - (chat.sampling.max_tokens or 1)
         size = sum(len(message.text.encode("utf-8", "replace")) + MESSAGE for message in chat.messages)
-        # No token is less than a byte, so most chats need not be counted.
-        return size > room and sum(await lengths_of(chat, writer)) > room
+        if size <= room:
+            # No token is less than a byte, so most chats need not be counted.
+            return False
+        return sum(await lengths_of(chat, await writers.of(chat.model, caller))) > room
 
     async def _shortened(self, chat: Chat, caller: Caller, turns: Sequence[Turn], trail: Trail) -> Events:
         """Without ever more turns, for as long as the endpoint finds it too long."""
