@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.lollms.conftest import beside
+from tests.lollms.endpoints import Endpoint
 from tests.running import RunningServer, running
 
 WINDOW = 3000
@@ -18,7 +20,7 @@ def fakes(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningServer]:
     """One model that summarises unasked, one that has to be asked, and one too small for it."""
     folder = tmp_path_factory.mktemp("summaries")
     config = folder / "atrium.yaml"
-    config.write_text("models:\n  context_policies: {patient: summarize}\n")
+    config.write_text("models:\n  context_policies: {patient: summarize, faraway: summarize}\n")
     windows = {"patient": WINDOW, "strict": WINDOW, "tiny": 600}
     with running(folder / "data", "--config", str(config), **FAKES) as server:
         server.install(*(f"fake:{name}?context={window}&words=5" for name, window in windows.items()))
@@ -72,3 +74,13 @@ def test_what_cannot_be_summarised_is_refused_as_too_long(fakes: RunningServer) 
 def test_without_being_asked_for_nothing_is_summarised(fakes: RunningServer) -> None:
     refused = ask(fakes, model="strict", messages=told(60))
     assert refused.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_an_endpoints_model_has_its_policy_by_name(fakes: RunningServer) -> None:
+    endpoint = Endpoint("openai", "faraway", more={"context": 2048}, reply=lambda _: "yes")
+    with beside(fakes, endpoint):
+        assert "x-atrium-truncated" not in ask(fakes, model="faraway", messages=told(3)).headers
+        answer = ask(fakes, model="faraway", messages=told(60))
+    assert answer.status_code == 200, answer.text
+    assert int(answer.headers["x-atrium-truncated"]) >= 1
+    assert "Summary of the conversation so far" in endpoint.prompts[-1]
