@@ -73,6 +73,20 @@ async def test_of_twenty_askers_for_one_alias_one_gets_it(storage: Storage) -> N
     assert len(await storage.keys.all()) == 1
 
 
+async def test_who_is_cancelled_while_writing_hears_that_and_nothing_else(storage: Storage) -> None:
+    heard: set[type[BaseException] | None] = set()
+    for moments in range(0, 800, 10):
+        writing = asyncio.create_task(storage.usage.forget(NOW))
+        for _ in range(moments):
+            await asyncio.sleep(0)
+        writing.cancel()
+        (outcome,) = await asyncio.gather(writing, return_exceptions=True)
+        heard.add(outcome and type(outcome))
+    assert heard <= {asyncio.CancelledError, None}
+    assert asyncio.CancelledError in heard
+    await admin(storage)
+
+
 async def test_deleting_a_user_takes_their_keys_along(storage: Storage) -> None:
     await admin(storage)
     user = await storage.users.add("ann", password_hash=None, is_admin=False, now=NOW)

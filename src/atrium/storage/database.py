@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -57,7 +57,9 @@ class Database:
                 yield connection
                 await (connection.exec_driver_sql("commit") if self.sqlite else connection.commit())
             except BaseException:
-                await (connection.exec_driver_sql("rollback") if self.sqlite else connection.rollback())
+                # Whoever was cancelled in mid-word has no connection to roll back, and must hear of nothing but that.
+                with suppress(SQLAlchemyError):
+                    await (connection.exec_driver_sql("rollback") if self.sqlite else connection.rollback())
                 raise
 
     async def close(self) -> None:
