@@ -11,7 +11,6 @@ CONFIG = ModelConfig(
     system="Be brief.",
     messages=(("user", "Hi"), ("assistant", "Ahoy")),
     sampling=Sampling(temperature=0.5, stop=("x",)),
-    context_policy="left",
 )
 
 
@@ -24,13 +23,12 @@ def test_a_silent_chat_gets_the_system_prompt_the_first_turns_and_the_defaults()
         ("user", "Hello"),
     ]
     assert (filled.sampling.temperature, filled.sampling.top_k, filled.sampling.stop) == (0.5, 3, ("x",))
-    assert filled.overflow == "left"
 
 
 def test_what_the_request_says_comes_first() -> None:
     own = Message(Role.SYSTEM, "Be long.")
-    asked = Chat("m", (own, HELLO), sampling=Sampling(temperature=0.0, stop=("y",)), overflow="refuse")
+    asked = Chat("m", (own, HELLO), sampling=Sampling(temperature=0.0, stop=("y",)))
     filled = fill_chat(asked, CONFIG)
     assert filled.messages[0] == own
     assert filled.messages[1].text == "Hi"
-    assert (filled.sampling.temperature, filled.sampling.stop, filled.overflow) == (0.0, ("y",), "refuse")
+    assert (filled.sampling.temperature, filled.sampling.stop) == (0.0, ("y",))

@@ -208,9 +208,15 @@ async def test_a_configuration_counts_at_once_and_a_broken_one_leaves_the_last_g
         assert "mine.yaml:3" in str(broken["error"])
         assert library.snapshot().cards["mine"].config.sampling.temperature == 0.5
         assert "mine.yaml:3" in library.snapshot().problems["mine"]
+    async with shelved(data, models) as (library, shelves, told):
+        await shelves.settled()
+        assert told.all("model.config_broken")[0]["kept"] is True
+        assert library.snapshot().cards["mine"].config.sampling.temperature == 0.5, "not lost by a restart"
+        assert "mine.yaml:3" in library.snapshot().problems["mine"]
         config.unlink()
         catalog = await until(library, told, lambda catalog: catalog.cards["mine"].config.system is None)
         assert "mine" not in library.snapshot().problems
+        assert not list((data / "configs").iterdir())
 
 
 async def test_models_are_made_of_others_and_of_files(tmp_path: Path, tiny: Path) -> None:

@@ -26,6 +26,10 @@ def fakes(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningServer]:
     data = folder / "data"
     with running(data, "--config", str(config), **FAKES) as server:
         server.install(*(f"fake:{name}?context=1000&words=5" for name in ("strict", "lenient")))
+        (data / "models" / "own.yaml").write_text("base: strict\ncontext_policy: left\n")
+        (data / "models" / "never.yaml").write_text("base: lenient\ncontext_policy: refuse\n")
+        with server.client() as client:
+            assert client.post("/api/admin/models/rescan").json()["problems"] == {}
         yield server
 
 
@@ -51,8 +55,13 @@ def test_by_default_what_does_not_fit_is_refused(fakes: RunningServer, stream: b
 
 @pytest.mark.parametrize(
     ("body", "headers"),
-    [({"truncation": "auto"}, {}), ({}, {"X-Atrium-Truncate": "left"}), ({"model": "lenient"}, {})],
-    ids=["field", "header", "configuration"],
+    [
+        ({"truncation": "auto"}, {}),
+        ({}, {"X-Atrium-Truncate": "left"}),
+        ({"model": "lenient"}, {}),
+        ({"model": "own"}, {}),
+    ],
+    ids=["field", "header", "configuration", "the model's own file"],
 )
 def test_the_fewest_oldest_turns_are_left_out_and_the_answer_says_how_many(
     fakes: RunningServer, body: dict[str, Any], headers: dict[str, str]
@@ -79,6 +88,21 @@ def test_a_request_may_ask_for_less_than_the_configuration_allows(fakes: Running
     assert refused.json()["error"]["code"] == "context_length_exceeded"
     wrong = ask(fakes, messages=told(1), headers={"X-Atrium-Truncate": "sideways"})
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "X-Atrium-Truncate")
+
+
+def test_the_models_own_file_counts_in_every_dialect_and_the_request_comes_before_it(fakes: RunningServer) -> None:
+    with fakes.client() as client:
+
+        def ollama(model: str, **body: Any) -> int:
+            asked = {"model": model, "messages": told(30), "options": {"num_predict": 5}, "stream": False, **body}
+            return client.post("/api/chat", json=asked).status_code
+
+        assert ollama("strict") == 200, "what Ollama's clients are used to"
+        assert ollama("never") == 400
+        assert ollama("never", truncate=True) == 200
+        assert ollama("own", truncate=False) == 400
+    assert ask(fakes, model="never", messages=told(30)).status_code == 400
+    assert ask(fakes, model="never", messages=told(30), truncation="auto").status_code == 200
 
 
 def test_what_must_stay_and_does_not_fit_is_refused_all_the_same(fakes: RunningServer) -> None:

@@ -24,6 +24,9 @@ def fakes(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningServer]:
     windows = {"patient": WINDOW, "strict": WINDOW, "tiny": 600}
     with running(folder / "data", "--config", str(config), **FAKES) as server:
         server.install(*(f"fake:{name}?context={window}&words=5" for name, window in windows.items()))
+        (folder / "data" / "models" / "own.yaml").write_text("base: strict\ncontext_policy: summarize\n")
+        with server.client() as client:
+            assert client.post("/api/admin/models/rescan").json()["problems"] == {}
         yield server
 
 
@@ -41,7 +44,9 @@ def ask(server: RunningServer, headers: dict[str, str] | None = None, **body: An
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("model", "headers"), [("patient", {}), ("strict", {"X-Atrium-Truncate": "summarize"})], ids=["policy", "header"]
+    ("model", "headers"),
+    [("patient", {}), ("own", {}), ("strict", {"X-Atrium-Truncate": "summarize"})],
+    ids=["policy", "the model's own file", "header"],
 )
 def test_older_turns_become_a_summary_and_the_answer_says_how_many(
     fakes: RunningServer, model: str, headers: dict[str, str], stream: bool

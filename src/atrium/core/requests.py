@@ -227,6 +227,8 @@ class Chat:
     """The last event carries the token ids of prompt and answer."""
     overflow: Overflow | None = None
     """What the caller wants to become of a prompt that does not fit; None: what the model's settings say."""
+    usual_overflow: Overflow | None = None
+    """What the dialect's clients are used to, where neither the caller nor the model's settings say."""
     prompt_template: str = ""
     """A template of the caller's, in Ollama's notation, in place of the model's own."""
     dialect: Dialect = Dialect.OPENAI

@@ -19,7 +19,7 @@ def fill_chat(chat: Chat, config: ModelConfig) -> Chat:
     if config.system and not any(message.role is Role.SYSTEM for message in messages):
         messages = (Message(Role.SYSTEM, config.system), *messages)
     sampling = fill_sampling(chat.sampling, config.sampling, chat.defaults)
-    return replace(chat, messages=messages, sampling=sampling, overflow=chat.overflow or config.context_policy)
+    return replace(chat, messages=messages, sampling=sampling)
 
 
 def fill_completion(completion: Completion, config: ModelConfig) -> Completion:

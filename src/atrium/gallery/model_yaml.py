@@ -31,19 +31,18 @@ def file_name(model: str) -> str:
     return quote(model, safe=":+@ ") + SUFFIX
 
 
-def read_said(path: Path) -> Said:
-    """Blocking. Raises ConfigError with file and line."""
+def read_text(path: Path) -> str:
+    """Blocking. Raises ConfigError that names the file."""
     try:
-        text = path.read_text("utf-8")
+        return path.read_text("utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"{path.name} is not UTF-8 text") from None
     except OSError as error:
         raise ConfigError(f"{path.name} cannot be read: {error.strerror}") from None
-    return parse_said(text, path)
 
 
 def parse_said(text: str, path: Path) -> Said:
-    """Raises ConfigError."""
+    """Raises ConfigError with file and line."""
     root = parse_yaml(text, path.name)
     read: ModelYaml = Reader(None).tree(ModelYaml, root, "")
     nodes: Mapping[str, Node] = root.value if isinstance(root.value, dict) else {}

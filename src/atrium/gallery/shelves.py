@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -18,29 +18,19 @@ from atrium.core.errors import ConfigError, InvalidValue, NotFound
 from atrium.core.models import Ability, ModelCard, Said
 from atrium.gallery.adopt import Found, Stamp, find_file, find_models, named_apart, stamp_of
 from atrium.gallery.cards import card_of, choose_projector, with_projector
+from atrium.gallery.configs import Configs
 from atrium.gallery.files import write_whole
 from atrium.gallery.inspected import Inspected
 from atrium.gallery.inspection import Inspections, Verdict
 from atrium.gallery.library import Arranged, Library, Tell
-from atrium.gallery.model_yaml import SUFFIX, as_yaml, file_name, parse_said, read_said
+from atrium.gallery.model_yaml import as_yaml, file_name, parse_said
 
-MOST_CONFIGS = 5000
 REST = 20
 """A look through the folders may take one part in so many of the time; opening what is new in them does not count."""
 SETTLED = 1.0
 """Seconds since its last change after which a file counts as whole."""
 BUSY_WAIT = 0.2
 """Seconds until a file that is still being written is looked at again."""
-
-
-@dataclass(slots=True)
-class ConfigFile:
-    """One file as it was last read."""
-
-    stamp: Stamp
-    said: Said | None
-    """The last that was good, if ever one was."""
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +66,7 @@ class Shelves:
         self._rescan = rescan
         self._unstated_context = unstated_context
         self._inspections = Inspections(library.folder / "inspected")
-        self._configs: dict[Path, ConfigFile] = {}
+        self._configs = Configs(library.folder, self._note)
         self._heard = Heard()
         self._to_tell: list[tuple[str, dict[str, object]]] = []
         """Noted in a thread, told on the loop."""
@@ -120,7 +110,7 @@ class Shelves:
     # What services ask for.
 
     def said(self, name: str) -> Said | None:
-        return next((one.said for one in self._configs.values() if one.said and one.said.name == name), None)
+        return next((one for one in self._configs.said() if one.name == name), None)
 
     async def write(self, said: Said) -> None:
         """Raises InvalidValue for what could not be read back, DiskFull."""
@@ -144,7 +134,7 @@ class Shelves:
         await self.write(said)
 
     async def remove(self, name: str) -> bool:
-        path = next((path for path, one in self._configs.items() if one.said and one.said.name == name), None)
+        path = self._configs.path_of(name)
         if path is None:
             return False
         await asyncio.to_thread(path.unlink, missing_ok=True)
@@ -153,10 +143,8 @@ class Shelves:
 
     def _path_of(self, name: str) -> Path:
         """The file that speaks of this model already, else the one that is named after it. Blocking."""
-        for path, one in self._configs.items():
-            if one.said and one.said.name == name and path.exists():
-                return path
-        return self._library.folder / file_name(name)
+        path = self._configs.path_of(name)
+        return path if path and path.exists() else self._library.folder / file_name(name)
 
     # The watch.
 
@@ -186,9 +174,9 @@ class Shelves:
     # In a thread: everything below reads folders.
 
     def _look(self, rested: float) -> Seen:
-        self._read_configs()
+        self._configs.read()
         found = named_apart(one for folder in self._folders for one in find_models(folder))
-        wanted = {one.said.file for one in self._configs.values() if one.said and one.said.file}
+        wanted = {one.file for one in self._configs.said() if one.file}
         files = {path: one for path in sorted(wanted) if (one := find_file(Path(path)))}
         models = [*found, *files.values()]
         groups = [one.parts for one in models if not one.missing]
@@ -199,45 +187,23 @@ class Shelves:
         settled = [parts for parts in unread if not rested or all(stamp[2] < latest for stamp in parts)]
         return Seen(tuple(found), tuple(files.items()), tuple(settled), growing=len(settled) < len(unread))
 
-    def _read_configs(self) -> None:
-        paths = [path for path in sorted(self._library.folder.glob(f"*{SUFFIX}")) if not path.name.startswith(".")]
-        there = {path: stamp for path in paths[:MOST_CONFIGS] if (stamp := stamp_of(path))}
-        for gone in self._configs.keys() - there.keys():
-            del self._configs[gone]
-            self._note("model.config_gone", {"file": gone.name})
-        for path, stamp in there.items():
-            known = self._configs.get(path)
-            if known and known.stamp == stamp:
-                continue
-            try:
-                self._configs[path] = ConfigFile(stamp, read_said(path))
-            except ConfigError as error:
-                good = known.said if known else None
-                self._configs[path] = ConfigFile(stamp, good, error.sentence)
-                self._note(
-                    "model.config_broken", {"file": path.name, "error": error.sentence, "kept": good is not None}
-                )
-            else:
-                self._note("model.configured", {"file": path.name})
-
     def _projectors(self) -> list[Path]:
-        named = {one.said.config.projector for one in self._configs.values() if one.said}
+        named = {one.config.projector for one in self._configs.said()}
         return [Path(path) for path in sorted(path for path in named if path)]
 
     def _arrange(self, seen: Seen) -> None:
         problems: dict[str, str] = {}
         adopted = {one.name: card for one in seen.found if (card := self._card(one, problems))}
         files = {path: card for path, one in seen.files if (card := self._card(one, problems))}
-        said = [one.said for one in self._configs.values() if one.said]
+        said = self._configs.said()
         for one in said:
             if one.file and one.file not in files:
                 problems.setdefault(one.name, f"there is no model in {one.file}")
-        for path, one in self._configs.items():
-            if one.error:
-                problems[one.said.name if one.said else path.stem] = one.error
+        broken = self._configs.problems()
+        problems |= broken
         known = sum(self._recall(stamp) is not None for path in self._projectors() if (stamp := stamp_of(path)))
         self._library.arrange(Arranged(adopted, tuple(said), files, problems, known), self._with_sight)
-        self._tell_changes(adopted, self._library.snapshot().problems)
+        self._tell_changes(adopted, self._library.snapshot().problems, set(broken.values()))
 
     def _card(self, found: Found, problems: dict[str, str]) -> ModelCard | None:
         if found.missing:
@@ -282,13 +248,12 @@ class Shelves:
         projector, abilities = with_projector(blind, projector)
         return replace(blind, projector=projector, abilities=abilities)
 
-    def _tell_changes(self, adopted: dict[str, ModelCard], problems: Mapping[str, str]) -> None:
+    def _tell_changes(self, adopted: dict[str, ModelCard], problems: Mapping[str, str], broken: Container[str]) -> None:
         for name, card in adopted.items():
             if self._heard.models.get(name) != card.digest:
                 self._note("model.adopted", {"model": name, "path": card.path})
         for name in self._heard.models.keys() - adopted.keys():
             self._note("model.gone", {"model": name})
-        broken = {one.error for one in self._configs.values()}
         for name, error in problems.items():
             if self._heard.problems.get(name) != error and error not in broken:
                 self._note("model.damaged", {"model": name, "error": error})

@@ -28,16 +28,19 @@ SEES = {"image": Ability.VISION}
 
 @dataclass(frozen=True, slots=True)
 class Overflows:
-    """What becomes of a conversation that does not fit, where the request says nothing of it."""
+    """What becomes of a conversation that does not fit."""
 
     default: Overflow = "refuse"
     models: Mapping[str, Overflow] = field(default_factory=dict[str, Overflow])
 
-    def of(self, card: ModelCard) -> Overflow:
-        return self.named(card.name)
+    def of(self, chat: Chat, card: ModelCard) -> Overflow:
+        """What the request says, else the model's own file, else the server's word on this model, else what the
+        request's dialect is used to, else the server's word on all of them."""
+        return chat.overflow or card.config.context_policy or self.named(chat, card.name)
 
-    def named(self, model: str) -> Overflow:
-        return self.models.get(model, self.default)
+    def named(self, chat: Chat, model: str) -> Overflow:
+        """The same for a model that has no file here."""
+        return chat.overflow or self.models.get(model) or chat.usual_overflow or self.default
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class AnswerChat:
 
     async def _open(self, chat: Chat, draft: ChatDraft, lease: Lease, stack: AsyncExitStack) -> Events:
         deadline = asyncio.get_running_loop().time() + self.answer_timeout
-        how = chat.overflow or self.overflow.of(lease.runner.card)
+        how = self.overflow.of(chat, lease.runner.card)
         shortened = await prepare_shortened(chat, draft, lease.runner, how)
         prepared = shortened.prepared
         room = fit_context(prepared.tokens, lease.runner.context, chat.sampling.max_tokens, param="messages")

@@ -45,9 +45,8 @@ class CondenseChat:
         answer_chat = self.answer_chat
         catalog = answer_chat.models.snapshot()
         if answer_chat.elsewhere.answers(chat.model, catalog, Ability.CHAT):
-            return await self._elsewhere(chat, caller, trail, chat.overflow or answer_chat.overflow.named(chat.model))
-        how = chat.overflow or answer_chat.overflow.of(resolve_name(chat.model, catalog, Ability.CHAT))
-        if how != "summarize":
+            return await self._elsewhere(chat, caller, trail, answer_chat.overflow.named(chat, chat.model))
+        if answer_chat.overflow.of(chat, resolve_name(chat.model, catalog, Ability.CHAT)) != "summarize":
             return await self.answer_chat(chat, caller, trail)
         try:
             return await self.answer_chat(replace(chat, overflow="refuse"), caller, trail)

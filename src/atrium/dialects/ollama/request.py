@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atrium.core.errors import InvalidValue
-from atrium.core.requests import Chat, Completion, Dialect, Embed, JsonValue, Message, Role
+from atrium.core.requests import Chat, Completion, Dialect, Embed, JsonValue, Message, Overflow, Role
 from atrium.dialects.bounds import RequestBounds
 from atrium.dialects.fields import Fields
 from atrium.dialects.json_text import parse_object
@@ -67,7 +67,8 @@ def parse_chat(raw: bytes, bounds: RequestBounds) -> Ask:
         think=read_think(fields),
         defaults=DEFAULTS,
         tuning=options.tuning,
-        overflow="left" if fields.flag("truncate", default=True) else "refuse",
+        overflow=read_overflow(fields),
+        usual_overflow="left",
         dialect=Dialect.OLLAMA,
     )
     fields.flag("shift", default=True)
@@ -125,10 +126,18 @@ def conversation(fields: Fields, prompt: str) -> Chat:
         tuning=options.tuning,
         context=read_context(fields),
         wants_context=True,
-        overflow="left" if fields.flag("truncate", default=True) else "refuse",
+        overflow=read_overflow(fields),
+        usual_overflow="left",
         prompt_template=fields.text("template") or "",
         dialect=Dialect.OLLAMA,
     )
+
+
+def read_overflow(fields: Fields) -> Overflow | None:
+    """`truncate` is true unless said, and what is not said leaves the model's own settings their say."""
+    if fields.raw("truncate") is None:
+        return None
+    return "left" if fields.flag("truncate") else "refuse"
 
 
 def read_context(fields: Fields) -> tuple[int, ...]:
