@@ -26,6 +26,7 @@ from atrium.core.errors import EngineFailed, InvalidSchema, InvalidValue, Unsupp
 from atrium.core.models import Vocabulary
 from atrium.core.requests import (
     Chat,
+    FreeText,
     Gbnf,
     JsonObject,
     JsonSchema,
@@ -36,7 +37,7 @@ from atrium.core.requests import (
     ToolMode,
     ToolUse,
 )
-from atrium.dialects.llamacpp.grammar import Frame, Thoughts, chat_grammar, constraint_grammar, lasting_grammar
+from atrium.dialects.llamacpp.grammar import Frame, Thoughts, answer_grammar, constraint_grammar, lasting_grammar
 from atrium.dialects.llamacpp.prompt import chat_pieces
 from atrium.dialects.llamacpp.reply import Reading, ReplyReader
 from atrium.dialects.llamacpp.stream import ChunkReader
@@ -192,9 +193,9 @@ def test_a_least_length_leaves_out_what_ends_an_answer() -> None:
 
 @pytest.mark.parametrize("mode", [ToolMode.AUTO, ToolMode.REQUIRED])
 def test_tools_become_a_grammar(mode: ToolMode) -> None:
-    grammar = chat_grammar(Chat("", (), tool_use=ToolUse((WEATHER,), mode)), FRAME)
+    grammar = answer_grammar(FreeText(), ToolUse((WEATHER,), mode), FRAME)
     assert ("FREE" in grammar) is (mode is ToolMode.AUTO)
-    assert not chat_grammar(Chat("", (), tool_use=ToolUse((WEATHER,), ToolMode.NONE)), FRAME)
+    assert not answer_grammar(FreeText(), ToolUse((WEATHER,), ToolMode.NONE), FRAME)
 
 
 def chunk(text: str, **more: Any) -> bytes:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.running import RunningServer
 
@@ -17,6 +20,25 @@ TOOL = '{"type":"function","function":{"name":"f","parameters":{}}}'
 
 def chat(more: str) -> bytes:
     return f"{{{USER},{more}}}".encode()
+
+
+def shaped(schema: Any) -> bytes:
+    told = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    return chat(f'"response_format":{json.dumps(told)}')
+
+
+def validity(schema: Any) -> Any:
+    return Draft202012Validator(schema)
+
+
+def nested(levels: int) -> Any:
+    return {"type": "array", "items": nested(levels - 1)} if levels else {}
+
+
+def one_of(levels: int) -> Any:
+    if not levels:
+        return {"type": "string", "maxLength": 3}
+    return {"oneOf": [{"type": "object", "properties": {name: one_of(levels - 1)}} for name in ("a", "b")]}
 
 
 BODIES: dict[str, tuple[bytes, str]] = {
@@ -67,6 +89,23 @@ BODIES: dict[str, tuple[bytes, str]] = {
         ),
         "invalid_schema",
     ),
+    "a schema of a hundred levels": (shaped({"type": "array", "items": nested(100)}), "invalid_schema"),
+    "a schema of 20,001 values": (shaped({"enum": list(range(20_001))}), "invalid_schema"),
+    "a schema that is itself": (shaped({"$ref": "#"}), "invalid_schema"),
+    "two schemas that are each other": (
+        shaped({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
+        "invalid_schema",
+    ),
+    "a schema with an endless value": (
+        shaped({"$defs": {"a": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/a"}}}, "$ref": "#/$defs/a"}),
+        "invalid_schema",
+    ),
+    "a schema that reaches out": (shaped({"$ref": "https://example.com/schema.json"}), "invalid_schema"),
+    "branches that multiply": (
+        shaped({"allOf": [{"anyOf": [{"minLength": i + j} for j in range(6)]} for i in range(10)], "type": "string"}),
+        "invalid_schema",
+    ),
+    "branches of branches": (shaped(one_of(6)), "invalid_schema"),
     "a million tools": (chat('"tools":[' + ",".join([TOOL] * 1_000_000) + "]"), "invalid_value"),
 }
 
@@ -82,7 +121,39 @@ def test_a_bad_body_is_a_400_that_says_why(server: RunningServer, name: str) -> 
     assert error["type"] == "invalid_request_error"
     assert error["code"] in {code, "invalid_json" if name == "a million tools" else code}
     assert error["message"]
+    assert error["param"] == "response_format" or error["code"] != "invalid_schema"
     assert answer.headers["x-request-id"]
+
+
+def test_patterns_that_explode_are_a_400_and_everybody_else_is_answered_meanwhile(server: RunningServer) -> None:
+    schema = {"allOf": [{"type": "string", "pattern": f".*[ab].{{{length}}}c"} for length in range(10, 23)]}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": schema}}}}
+    body = {"messages": [{"role": "user", "content": "hi"}], "tools": [tool], "stream": True}
+    with server.client() as client, server.client() as other, ThreadPoolExecutor(1) as threads:
+        refused = threads.submit(client.post, CHAT, json=body)
+        met = 0
+        while not refused.done():
+            assert other.get("/v1/models").status_code == 200
+            met += 1
+        assert met > 1
+        error = refused.result().json()["error"]
+    assert (refused.result().status_code, error["code"], error["param"]) == (400, "invalid_schema", "tools")
+
+
+def test_ten_thousand_values_and_a_tree_are_shapes_like_others(server: RunningServer) -> None:
+    words = [f"word {number}" for number in range(10_000)]
+    node = {
+        "type": "object",
+        "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
+        "required": ["next"],
+    }
+    with server.client() as client:
+        for schema in ({"enum": words}, node):
+            answer = client.post(CHAT, content=shaped(schema)[:-1] + b',"max_tokens":40,"seed":1}')
+            assert answer.status_code == 200, answer.text
+            (choice,) = answer.json()["choices"]
+            if choice["finish_reason"] == "stop":
+                assert validity(schema).is_valid(json.loads(choice["message"]["content"]))
 
 
 def test_an_odd_text_is_not_a_fault_of_the_server(server: RunningServer) -> None:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from atrium.app.parts import (
     Tell,
     build_chat,
+    build_compiler,
     build_directory,
     build_elsewhere,
     build_engines,
@@ -149,8 +150,10 @@ async def built(
     library = build_library(settings, folder, tell)
     check_key = CheckKey(storage.keys, storage.sessions, pepper)
     directory = build_directory(settings)
-    ways = build_relay(settings), build_elsewhere(settings, directory), settings.limits.answer_timeout
+    compiler = build_compiler()
+    ways = build_relay(settings, compiler), build_elsewhere(settings, directory), settings.limits.answer_timeout
     async with (
+        compiler,
         Checker(directory, settings.discovery.interval, tell) as checker,
         build_installer(settings, library, folder, tell) as installer,
         build_shelves(settings, library, tell) as shelves,

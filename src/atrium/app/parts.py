@@ -28,6 +28,7 @@ from atrium.gallery.library import Library
 from atrium.gallery.sent_files import SentFolder
 from atrium.gallery.shelves import Shelves
 from atrium.http.reload import Source
+from atrium.relay.compiling import Compiler
 from atrium.relay.deadlines import Deadlines
 from atrium.relay.directory import Directory
 from atrium.relay.fetch_media import MediaFetch
@@ -35,6 +36,7 @@ from atrium.relay.pictures import PictureBounds, PictureReader
 from atrium.relay.pool import PoolBounds
 from atrium.relay.remote_models import RemoteModels, remote_bounds
 from atrium.relay.runners import RunnerRelay
+from atrium.relay.shapes import Shaper
 from atrium.services.chat import AnswerChat, Overflows
 from atrium.services.check_key import CheckKey
 from atrium.services.configure_model import ConfigureModel
@@ -168,10 +170,14 @@ def build_directory(settings: Settings) -> Directory:
     return directory
 
 
-def build_relay(settings: Settings) -> RunnerRelay:
+def build_compiler() -> Compiler:
+    return Compiler(child_environment(os.environ))
+
+
+def build_relay(settings: Settings, compiler: Compiler) -> RunnerRelay:
     limits = settings.limits
     deadlines = Deadlines(head=limits.token_timeout, between=limits.token_timeout, whole=limits.answer_timeout)
-    return RunnerRelay(deadlines, schema_size=limits.schema_size)
+    return RunnerRelay(deadlines, Shaper(limits.schema_size, compiler))
 
 
 def build_pictures(settings: Settings) -> PictureReader:

@@ -67,9 +67,9 @@ class Script:
 class RunnerRelay:
     """Implements `core.ports.Relay` over the runners' unix sockets."""
 
-    def __init__(self, deadlines: Deadlines, *, schema_size: int) -> None:
+    def __init__(self, deadlines: Deadlines, shaper: Shaper) -> None:
         self._deadlines = deadlines
-        self._shaper = Shaper(schema_size)
+        self._shaper = shaper
         self._renderer = Renderer()
         self._templates: OrderedDict[str, ChatTemplate] = OrderedDict()
 

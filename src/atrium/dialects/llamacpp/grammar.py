@@ -17,7 +17,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from atrium.core.errors import InvalidSchema
 from atrium.core.models import Vocabulary
-from atrium.core.requests import Chat, Constraint, Gbnf, JsonObject, JsonSchema, JsonValue, Tool, ToolMode
+from atrium.core.requests import Constraint, Gbnf, JsonObject, JsonSchema, JsonValue, Tool, ToolMode, ToolUse
 from atrium.dialects.llamacpp.marks import CLOSE, OPEN
 from atrium.dialects.llamacpp.tools import CALL_HEAD, CALL_TAIL, offered
 from atrium.dialects.thoughts import THINK, THOUGHT
@@ -52,19 +52,19 @@ class Frame:
         return text if text in self.control else json.dumps(text)
 
 
-def chat_grammar(chat: Chat, frame: Frame) -> str:
-    """The checked grammar of a chat's answer, empty for free text. Raises InvalidSchema."""
-    tools = offered(chat.tool_use)
+def answer_grammar(constraint: Constraint, use: ToolUse, frame: Frame) -> str:
+    """The checked grammar of an answer, empty for free text. Raises InvalidSchema."""
+    tools = offered(use)
     if not tools:
-        return constraint_grammar(chat.constraint, frame)
-    calls = chat.tool_use.most_calls
-    if chat.tool_use.mode is not ToolMode.AUTO:
+        return constraint_grammar(constraint, frame)
+    calls = use.most_calls
+    if use.mode is not ToolMode.AUTO:
         return checked(thoughtful(tools_grammar(tools, frame, calls=calls, free=""), frame), "tools")
-    if isinstance(chat.constraint, Gbnf):
+    if isinstance(constraint, Gbnf):
         raise InvalidSchema("A grammar and tools cannot both shape the answer", param="grammar")
-    if not isinstance(chat.constraint, JsonObject | JsonSchema):
+    if not isinstance(constraint, JsonObject | JsonSchema):
         return checked(tools_grammar(tools, frame, calls=calls, free=FREE_TEXT), "tools")
-    shape = f"free: %json {schema_text(constraint_schema(chat.constraint), frame.most, 'response_format')}\n"
+    shape = f"free: %json {schema_text(constraint_schema(constraint), frame.most, 'response_format')}\n"
     return checked(thoughtful(tools_grammar(tools, frame, calls=calls, free=shape), frame), "tools")
 
 

@@ -1,0 +1,1 @@
+"""Programs of the relay's that run in a child."""
