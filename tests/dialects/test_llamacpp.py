@@ -38,6 +38,7 @@ from atrium.core.requests import (
     ToolUse,
 )
 from atrium.dialects.llamacpp.grammar import Frame, Thoughts, answer_grammar, constraint_grammar, lasting_grammar
+from atrium.dialects.llamacpp.markups import HERMES
 from atrium.dialects.llamacpp.prompt import chat_pieces
 from atrium.dialects.llamacpp.reply import Reading, ReplyReader
 from atrium.dialects.llamacpp.stream import ChunkReader
@@ -178,7 +179,7 @@ def test_schemas_and_grammars_have_bounds() -> None:
 @pytest.mark.parametrize("thoughts", Thoughts)
 def test_what_is_shaped_stands_behind_what_is_thought(thoughts: Thoughts, control: dict[str, int]) -> None:
     grammar = constraint_grammar(JsonObject(), Frame(1000, thoughts, control))
-    assert ("</think>" in grammar) is (thoughts is not Thoughts.NONE)
+    assert (("<[8]>" if control else "</think>") in grammar) is (thoughts is not Thoughts.NONE)
     if thoughts is Thoughts.POSSIBLE:
         assert ('"<think>"' in grammar) is not bool(control)
 
@@ -292,27 +293,27 @@ def calls_of(events: list[Event]) -> list[tuple[str, Any]]:
 def test_a_call_is_read_wherever_its_text_is_cut() -> None:
     text = f"Let me see. {CALL}\n{CALL}"
     for cut in range(1, len(text)):
-        events = read(chunk(text[:cut]) + chunk(text[cut:]) + last(), Reading(0, 1, calls=True))
+        events = read(chunk(text[:cut]) + chunk(text[cut:]) + last(), Reading(0, 1, calls=HERMES))
         assert text_of(events) == "Let me see. "
         assert calls_of(events) == [("weather", {"city": 'a}"{b'})] * 2
         assert finish_of(events) is Finish.TOOL_CALLS
 
 
 def test_arguments_come_piece_by_piece() -> None:
-    events = read(b"".join(chunk(c) for c in CALL) + last(), Reading(0, 1, calls=True))
+    events = read(b"".join(chunk(c) for c in CALL) + last(), Reading(0, 1, calls=HERMES))
     assert sum(isinstance(event, CallPiece) for event in events) > 10
 
 
 @pytest.mark.parametrize("text", ["<tool_call>nonsense</tool_call>", "<tool_call>{never closed", "a < b <tool"])
 def test_what_is_no_call_stays_text(text: str) -> None:
-    events = read(chunk(text) + last(), Reading(0, 1, calls=True))
+    events = read(chunk(text) + last(), Reading(0, 1, calls=HERMES))
     assert text_of(events) == text
     assert finish_of(events) is Finish.STOP
 
 
 def test_a_call_with_its_members_the_other_way_round_is_understood() -> None:
     text = '<tool_call>{"arguments": {"a": 1}, "name": "f"}</tool_call>'
-    assert calls_of(read(chunk(text) + last(), Reading(0, 1, calls=True))) == [("f", {"a": 1})]
+    assert calls_of(read(chunk(text) + last(), Reading(0, 1, calls=HERMES))) == [("f", {"a": 1})]
 
 
 @pytest.mark.parametrize("thinking", [True, False])

@@ -19,7 +19,6 @@ from atrium.core.requests import Chat, Completion, Message, Prompt, Sampling
 from atrium.decisions.fit_context import most_characters, refuse_hopeless
 from atrium.dialects.llamacpp.grammar import Thoughts
 from atrium.dialects.llamacpp.known_templates import template_of
-from atrium.dialects.llamacpp.marks import MARKS
 from atrium.dialects.llamacpp.pictures import picture_prompt, without_pictures
 from atrium.dialects.llamacpp.prompt import thoughts_of, told_variables
 from atrium.dialects.llamacpp.reply import Reading
@@ -80,19 +79,19 @@ class RunnerRelay:
         template = ChatTemplate(to_jinja(own)) if own else self._template(card)
         pieces = await self._renderer(chat, template, vocabulary)
         thoughts = thoughts_of(pieces, template, vocabulary)
-        shape = await self._shaper.of_chat(chat, vocabulary, thoughts)
+        frame = self._shaper.frame(vocabulary, thoughts, template.markup)
+        shape = await self._shaper.of_chat(chat, vocabulary, frame)
         reading = Reading(
             choice=0,
             prompt_tokens=0,
             stops=chat.sampling.stop,
-            calls=bool(offered(chat.tool_use)),
+            calls=template.markup if offered(chat.tool_use) else None,
             reasons=template.knows_reasoning,
             thinking=thoughts is Thoughts.OPEN,
             top_logprobs=chat.top_logprobs,
             end_of_turn=vocabulary.eos,
         )
-        marks = tuple(mark for mark in MARKS if mark in vocabulary.control)
-        shaping = Shaping(shape.grammar, marks)
+        shaping = Shaping(shape.grammar, tuple(frame.control))
         script = Script(
             pieces,
             chat.sampling,

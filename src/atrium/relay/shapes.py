@@ -9,6 +9,7 @@ from atrium.core.models import Vocabulary
 from atrium.core.requests import Chat, Constraint, FreeText, Sampling, ToolMode, ToolUse
 from atrium.dialects.llamacpp.grammar import Frame, Thoughts, lasting_grammar
 from atrium.dialects.llamacpp.marks import MARKS
+from atrium.dialects.llamacpp.markups import Markup
 from atrium.dialects.llamacpp.tools import offered
 from atrium.relay.compiling import Compiler
 from atrium.relay.shape_of import Shape, Wanted, shape_of
@@ -24,15 +25,23 @@ class Shaper:
         self._most = most
         self._compiler = compiler
 
-    async def of_chat(self, chat: Chat, vocabulary: Vocabulary, thoughts: Thoughts) -> Shape:
+    def frame(self, vocabulary: Vocabulary, thoughts: Thoughts, markup: Markup) -> Frame:
+        """With the control tokens that may stand in an answer of this markup."""
+        marks = {
+            name: token
+            for name, token in vocabulary.control.items()
+            if name in MARKS or any(name and name in text for text in markup.texts)
+        }
+        return Frame(self._most, thoughts, marks, markup)
+
+    async def of_chat(self, chat: Chat, vocabulary: Vocabulary, frame: Frame) -> Shape:
         """Raises InvalidSchema, InvalidValue, Unsupported, QueueFull."""
         tools = offered(chat.tool_use)
         if not tools and isinstance(chat.constraint, FreeText):
             return lasting(chat.sampling, vocabulary)
         if len(str(tools)) > MOST_SHAPES * self._most:
             raise InvalidSchema(f"All tools together are larger than {MOST_SHAPES} schemas may be", param="tools")
-        marks = {mark: vocabulary.control[mark] for mark in MARKS if mark in vocabulary.control}
-        wanted = Wanted(chat.constraint, chat.tool_use, Frame(self._most, thoughts, marks))
+        wanted = Wanted(chat.constraint, chat.tool_use, frame)
         return with_least(await self._compiled(wanted), chat.sampling)
 
     async def of_constraint(self, constraint: Constraint, sampling: Sampling, vocabulary: Vocabulary) -> Shape:

@@ -1,18 +1,18 @@
-"""Tool calls in a model's text: `<tool_call>{"name": …, "arguments": …}</tool_call>`, read as they come."""
+"""Tool calls in a model's text, in the markup of its template, read as they come."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from typing import cast
 
 from atrium.core.answers import CallBegun, CallPiece, Event, TextPiece, TokenScore
-from atrium.dialects.llamacpp.marks import CLOSE, OPEN
+from atrium.dialects.llamacpp.markups import HERMES, Markup
 from atrium.dialects.stops import StopFinder
 
 State = Callable[[str, Sequence[TokenScore], list[Event]], None]
-HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=[{])')
+BEGINNING = '{"name":"'
+"""Of a call that nothing stands before, without white space."""
 
 
 class ObjectScanner:
@@ -46,13 +46,15 @@ class CallReader:
     `call_id` makes the id of the call with that index.
     """
 
-    def __init__(self, choice: int, call_id: Callable[[int], str]) -> None:
+    def __init__(self, choice: int, call_id: Callable[[int], str], markup: Markup = HERMES) -> None:
         self.calls = 0
         self._choice = choice
         self._call_id = call_id
-        self._text = StopFinder((OPEN,))
-        self._state: State = self._outside
+        self._markup = markup
+        self._text = StopFinder((markup.mark,) if markup.mark else ())
+        self._state: State = self._outside if markup.mark else self._beginning
         self._held = ""
+        self._scores: tuple[TokenScore, ...] = ()
         self._scanner = ObjectScanner()
 
     def feed(self, text: str, scores: Sequence[TokenScore] = ()) -> list[Event]:
@@ -63,9 +65,9 @@ class CallReader:
     def flush(self) -> list[Event]:
         """What is left when the answer ends; a call that was never opened properly is text after all."""
         rest = self._text.flush().text if self._state == self._outside else ""
-        if self._state == self._opening:
-            rest = OPEN + self._held
-        return [TextPiece(self._choice, rest)] if rest else []
+        if self._state in (self._opening, self._beginning):
+            rest = self._markup.mark + self._held
+        return [TextPiece(self._choice, rest, self._scores)] if rest else []
 
     def _outside(self, text: str, scores: Sequence[TokenScore], events: list[Event]) -> None:
         found = self._text.feed(text, scores)
@@ -74,17 +76,31 @@ class CallReader:
         if words:
             events.append(TextPiece(self._choice, words, found.scores))
         if found.stopped_by:
-            rest = self._text.flush().text.removeprefix(OPEN)
+            rest = self._text.flush().text.removeprefix(self._markup.mark)
             self._enter(self._opening, rest, events)
+
+    def _beginning(self, text: str, scores: Sequence[TokenScore], events: list[Event]) -> None:
+        """Nothing but its first characters tells a call from a text."""
+        self._held += text
+        self._scores += tuple(scores)
+        start = self._held.removeprefix(self._markup.optional).lstrip()
+        if self._markup.optional.startswith(self._held) or BEGINNING.startswith("".join(start.split())):
+            return
+        held, scores, self._scores = self._held, self._scores, ()
+        if start.startswith("{") and "".join(start.split()).startswith(BEGINNING):
+            self._enter(self._opening, start, events)
+        else:
+            self._state, self._held = self._outside, ""
+            self._outside(held, scores, events)
 
     def _opening(self, text: str, _: Sequence[TokenScore], events: list[Event]) -> None:
         self._held += text
-        if head := HEAD.match(self._held):
+        if head := self._markup.pattern.match(self._held):
             rest = self._held[head.end() :]
-            events.append(CallBegun(self._choice, self.calls, self._call_id(self.calls), json.loads(head[1])))
+            events.append(CallBegun(self._choice, self.calls, self._call_id(self.calls), self._markup.name_in(head)))
             self._scanner = ObjectScanner()
             self._enter(self._arguments, rest, events)
-        elif CLOSE in self._held:
+        elif self._markup.last and self._markup.last in self._held:
             self._odd(events)
 
     def _arguments(self, text: str, _: Sequence[TokenScore], events: list[Event]) -> None:
@@ -97,16 +113,23 @@ class CallReader:
             self._enter(self._closing, text[end:], events)
 
     def _closing(self, text: str, _: Sequence[TokenScore], events: list[Event]) -> None:
+        """Behind the arguments: another call, the end of the row, or for a row without an end the text behind it."""
         self._held += text
-        if CLOSE in self._held:
-            self._enter(self._outside, self._held.split(CLOSE, 1)[1], events)
+        markup = self._markup
+        another = markup.tail + markup.between
+        if not markup.marked_each and self._held.startswith(another):
+            self._enter(self._opening, self._held.removeprefix(another), events)
+        elif markup.last and markup.last in self._held:
+            self._enter(self._outside, self._held.split(markup.last, 1)[1], events)
+        elif not markup.last and not another.startswith(self._held):
+            self._enter(self._outside, self._held.removeprefix(markup.tail), events)
 
     def _odd(self, events: list[Event]) -> None:
         """A call whose members stand in another order, or no call at all."""
-        inner, rest = self._held.split(CLOSE, 1)
+        inner, rest = self._held.split(self._markup.last, 1)
         call = read_call(inner)
         if call is None:
-            events.append(TextPiece(self._choice, OPEN + inner + CLOSE))
+            events.append(TextPiece(self._choice, self._markup.mark + inner + self._markup.last))
         else:
             name, arguments = call
             events.append(CallBegun(self._choice, self.calls, self._call_id(self.calls), name))
@@ -117,7 +140,7 @@ class CallReader:
     def _enter(self, state: State, rest: str, events: list[Event]) -> None:
         self._state, self._held = state, ""
         if state == self._outside:
-            self._text = StopFinder((OPEN,))
+            self._text = StopFinder((self._markup.mark,) if self._markup.mark else ())
         if rest:
             state(rest, (), events)
 

@@ -7,6 +7,7 @@ and what does not compile is refused with the compiler's own reason. Schemas com
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -18,12 +19,12 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 from atrium.core.errors import InvalidSchema
 from atrium.core.models import Vocabulary
 from atrium.core.requests import Constraint, Gbnf, JsonObject, JsonSchema, JsonValue, Tool, ToolMode, ToolUse
-from atrium.dialects.llamacpp.marks import CLOSE, OPEN
-from atrium.dialects.llamacpp.tools import CALL_HEAD, CALL_TAIL, offered
+from atrium.dialects.llamacpp.markups import HERMES, Markup
+from atrium.dialects.llamacpp.tools import offered
 from atrium.dialects.thoughts import THINK, THOUGHT
 
 HEADER = "%llguidance {}\n"
-FREE_TEXT = f"FREE: /(?s:.+)/ & ~/(?s:.*){OPEN}(?s:.*)/\n"
+CUT = r"\/"
 COMPACT: Mapping[str, JsonValue] = {"x-guidance": {"whitespace_flexible": False}}
 """No white space between tokens: a small model would spin on it."""
 ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>", "<|end_of_text|>", "<end_of_turn>", "</s>", "<eos>")
@@ -46,10 +47,17 @@ class Frame:
     most: int
     thoughts: Thoughts = Thoughts.NONE
     control: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Of the model's control tokens those that may stand in an answer."""
+    markup: Markup = HERMES
 
-    def mark(self, text: str) -> str:
-        """A mark as a terminal: a control token where the model has one of that name."""
-        return text if text in self.control else json.dumps(text)
+    def terms(self, text: str) -> str:
+        """A text as terminals; a control token is one where the model has one of that name."""
+        names = "|".join(re.escape(name) for name in sorted(self.control, key=len, reverse=True))
+        parts = re.split(f"({names})", text) if names else [text]
+        return " ".join(self._term(part) for part in parts if part)
+
+    def _term(self, text: str) -> str:
+        return f"<[{self.control[text]}]>" if text in self.control else json.dumps(text, ensure_ascii=False)
 
 
 def answer_grammar(constraint: Constraint, use: ToolUse, frame: Frame) -> str:
@@ -59,13 +67,14 @@ def answer_grammar(constraint: Constraint, use: ToolUse, frame: Frame) -> str:
         return constraint_grammar(constraint, frame)
     calls = use.most_calls
     if use.mode is not ToolMode.AUTO:
-        return checked(thoughtful(tools_grammar(tools, frame, calls=calls, free=""), frame), "tools")
+        return checked(thoughtful(tools_grammar(tools, frame, calls=calls), frame), "tools")
     if isinstance(constraint, Gbnf):
         raise InvalidSchema("A grammar and tools cannot both shape the answer", param="grammar")
     if not isinstance(constraint, JsonObject | JsonSchema):
-        return checked(tools_grammar(tools, frame, calls=calls, free=FREE_TEXT), "tools")
-    shape = f"free: %json {schema_text(constraint_schema(constraint), frame.most, 'response_format')}\n"
-    return checked(thoughtful(tools_grammar(tools, frame, calls=calls, free=shape), frame), "tools")
+        words = free_text(frame.markup)
+        return checked(tools_grammar(tools, frame, calls=calls, words=words), "tools")
+    value = f"free: %json {schema_text(constraint_schema(constraint), frame.most, 'response_format')}\n"
+    return checked(thoughtful(tools_grammar(tools, frame, calls=calls, value=value), frame), "tools")
 
 
 def constraint_grammar(constraint: Constraint, frame: Frame) -> str:
@@ -92,24 +101,39 @@ def thoughtful(grammar: str, frame: Frame) -> str:
     """The same behind the model's reasoning, which nothing shapes."""
     if frame.thoughts is Thoughts.NONE:
         return grammar
-    thought = "(thought blank)" if frame.thoughts is Thoughts.OPEN else f"({frame.mark(THINK)} thought blank)?"
+    thought = "(thought blank)" if frame.thoughts is Thoughts.OPEN else f"({frame.terms(THINK)} thought blank)?"
     if THOUGHT in frame.control:
-        rule = f"thought: THINKING? {THOUGHT}\nTHINKING: /(?s:.+)/\n"
+        rule = f"thought: THINKING? {frame.terms(THOUGHT)}\nTHINKING: /(?s:.+)/\n"
     else:
         rule = f"thought[suffix={json.dumps(THOUGHT)}]: /(?s:.*)/\n"
     shaped = grammar.replace("start: ", "shaped: ", 1).removeprefix(HEADER)
     return f"{HEADER}start: {thought} shaped\n{rule}blank: /[ \\n]{{0,2}}/\n{shaped}"
 
 
-def tools_grammar(tools: Sequence[Tool], frame: Frame, *, calls: int, free: str) -> str:
-    """Calls in the form that the prompt asks for; with `free`, a text or a value may stand instead or before."""
-    row = f"call (sep call){{0,{calls - 1}}}" if calls > 1 else "call"
-    forms = {"": f"start: {row}\n", FREE_TEXT: f"start: FREE? ({row})?\n"}
-    start = forms.get(free, f"start: free | {row}\n")
-    rules = [HEADER, start, free, 'sep: "\\n"\n', "call: " + " | ".join(f"call_{i}" for i in range(len(tools))) + "\n"]
+def free_text(markup: Markup) -> str:
+    """A rule for a text in which no call begins."""
+    if markup.mark:
+        return f"FREE: /(?s:.+)/ & ~/(?s:.*){re.escape(markup.mark).replace('/', CUT)}(?s:.*)/\n"
+    return 'FREE: /(?s:.+)/ & ~/[ \\n]*\\{[ \\n]*"name"(?s:.*)/\n'
+
+
+def tools_grammar(tools: Sequence[Tool], frame: Frame, *, calls: int, words: str = "", value: str = "") -> str:
+    """Calls in the form that the prompt asks for; `words` may stand before or instead, a `value` instead."""
+    markup = frame.markup
+    most = calls if markup.parallel else 1
+    optional = f"({frame.terms(markup.optional)})? " if markup.optional in frame.control else ""
+    row = f"{optional}{frame.terms(markup.first)} call"
+    if most > 1:
+        row += f" ({frame.terms(markup.between)} call){{0,{most - 1}}}"
+    row += f" {frame.terms(markup.last)}"
+    start = f"start: {row}\n"
+    if words:
+        start = f"start: FREE? ({row})?\n" if markup.mark else f"start: FREE | {row}\n"
+    elif value:
+        start = f"start: free | {row}\n"
+    rules = [HEADER, start, words, value, "call: " + " | ".join(f"call_{i}" for i in range(len(tools))) + "\n"]
     for index, tool in enumerate(tools):
-        head = json.dumps(CALL_HEAD % json.dumps(tool.name, ensure_ascii=False), ensure_ascii=False)
-        around = f"{frame.mark(OPEN)} {head} args_{index} {json.dumps(CALL_TAIL)} {frame.mark(CLOSE)}"
+        around = f"{frame.terms(markup.named(tool.name))} args_{index} {frame.terms(markup.tail)}"
         schema = schema_text(tool_schema(tool.parameters), frame.most, "tools")
         rules.append(f"call_{index}: {around}\nargs_{index}: %json {schema}\n")
     return "".join(rules)

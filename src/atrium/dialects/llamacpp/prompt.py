@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,7 +41,7 @@ def chat_pieces(
     messages = chat.messages if template.knows_tools else tell_tools(chat.messages, tools)
     pictures = itertools.count()
     shaped = [
-        {**_hidden(shape, vault), **_pictured(message, vault, pictures)}
+        {**_hidden(shape, vault), **short_ids(shape, vault, template), **_pictured(message, vault, pictures)}
         for message, shape in zip(messages, template_messages(messages), strict=True)
     ]
     names = {token: text for text, token in vocabulary.control.items()}
@@ -98,6 +99,28 @@ def _pictured(message: Message, vault: Vault, pictures: Iterator[int]) -> dict[s
         content += vault.hide_text(message.text[done : media.at]) + vault.hide_piece(-1 - next(pictures))
         done = media.at
     return {"content": content + vault.hide_text(message.text[done:])}
+
+
+def short_ids(message: Mapping[str, JsonValue], vault: Vault, template: ChatTemplate) -> dict[str, JsonValue]:
+    """Ids of calls for a template that takes only its model's own kind, and looks at them: the same for the same id."""
+    if not template.markup.short_ids:
+        return {}
+    shown: dict[str, JsonValue] = {}
+    if "tool_call_id" in message:
+        shown["tool_call_id"] = nine(message["tool_call_id"])
+    calls = message.get("tool_calls")
+    if isinstance(calls, list):
+        shown["tool_calls"] = [
+            {**{key: vault.hide(value) for key, value in call.items()}, "id": nine(call.get("id"))}
+            for call in calls
+            if isinstance(call, dict)
+        ]
+    return shown
+
+
+def nine(call_id: JsonValue) -> str:
+    """Nine letters and digits."""
+    return hashlib.sha256(str(call_id).encode("utf-8", "replace")).hexdigest()[:9]
 
 
 def _hidden(message: Mapping[str, JsonValue], vault: Vault) -> dict[str, JsonValue]:

@@ -20,6 +20,7 @@ from atrium.core.answers import (
 )
 from atrium.core.errors import EngineFailed
 from atrium.dialects.llamacpp.calls import CallReader
+from atrium.dialects.llamacpp.markups import Markup
 from atrium.dialects.llamacpp.stream import Chunk, Prob
 from atrium.dialects.stops import StopFinder
 from atrium.dialects.thoughts import ReasoningReader
@@ -33,8 +34,8 @@ class Reading:
     prompt_tokens: int
     """0: as the engine counts them, which knows how many a picture takes."""
     stops: tuple[str, ...] = ()
-    calls: bool = False
-    """Tool calls may stand in the text."""
+    calls: Markup | None = None
+    """How tool calls look that may stand in the text."""
     reasons: bool = False
     """The model knows `<think>`."""
     thinking: bool = False
@@ -58,7 +59,7 @@ class ReplyReader:
         self._choice = reading.choice
         self._stops = StopFinder(reading.stops)
         self._thoughts = ReasoningReader(reasons=reading.reasons, thinking=reading.thinking)
-        self._calls = CallReader(reading.choice, call_id) if reading.calls else None
+        self._calls = CallReader(reading.choice, call_id, reading.calls) if reading.calls else None
         self._plain = not (reading.stops or reading.calls or reading.reasons or reading.thinking)
         self._begun = False
         self._tokens = 0

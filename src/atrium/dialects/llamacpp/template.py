@@ -28,6 +28,7 @@ from atrium.dialects.llamacpp.bounded_jinja import (
     check_numbers,
 )
 from atrium.dialects.llamacpp.known_templates import PLAIN
+from atrium.dialects.llamacpp.markups import HERMES, markup_of
 from atrium.dialects.thoughts import THOUGHT
 
 Piece = int | str
@@ -106,6 +107,8 @@ class ChatTemplate:
     def __init__(self, source: str) -> None:
         self.knows_tools = bool(re.search(r"\btools\b", source))
         self.knows_reasoning = THOUGHT in source
+        self.markup = markup_of(source) if self.knows_tools else HERMES
+        """How calls look; what knows no tools is told of them, and of this form, by us."""
         self.slow = False
         """It once took longer than the event loop has patience for."""
         if len(source) > LONGEST_SOURCE:
