@@ -183,8 +183,11 @@ class Shelves:
         groups += [(stamp,) for one in models for stamp in one.beside]
         groups += [(stamp,) for path in self._projectors() if (stamp := stamp_of(path))]
         unread = [parts for parts in dict.fromkeys(groups) if self._inspections.recall(parts) is None]
-        latest = (time.time() - rested) * 1e9
-        settled = [parts for parts in unread if not rested or all(stamp[2] < latest for stamp in parts)]
+        now = time.time() * 1e9
+        # A file of the future comes from a clock that was wrong, and is waited for in vain.
+        settled = [
+            parts for parts in unread if not rested or all(not 0 <= now - stamp[2] <= rested * 1e9 for stamp in parts)
+        ]
         return Seen(tuple(found), tuple(files.items()), tuple(settled), growing=len(settled) < len(unread))
 
     def _projectors(self) -> list[Path]:

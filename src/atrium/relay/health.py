@@ -67,8 +67,11 @@ class Checker:
                 for event in list(self._first.values()):
                     await event.wait()
 
-    async def check(self, endpoint: Endpoint) -> None:
-        """Now: probe, and read the models of an endpoint that has come back."""
+    async def check(self, endpoint: Endpoint) -> float:
+        """Now: probe, and read the models of an endpoint that has come back. Gives seconds until the next check.
+
+        The time of day is for showing; it may jump, so nothing is waited for by it.
+        """
         before = endpoint.health
         started = time.monotonic()
         health, wait = await self._probe(endpoint)
@@ -78,34 +81,35 @@ class Checker:
         checked.failures = 0 if good else checked.failures + 1
         recovered = good and before not in ROUTABLE
         # The list is read before requests that name a model may come.
-        if recovered or (good and (checked.stale or time.time() - checked.listed_at >= self._discovery)):
+        due = not 0 <= checked.at - checked.listed_at < self._discovery
+        if recovered or (good and (checked.stale or due)):
             await discover(endpoint)
         if good and self._directory.balancing.warm_first:
             await look_what_is_warm(endpoint)
         endpoint.health = health
         # The interval counts from one check's beginning to the next one's.
-        checked.next_at = checked.at - checked.took + (wait or next_wait(endpoint.spec, health, checked.failures))
+        pause = max(0.0, (wait or next_wait(endpoint.spec, health, checked.failures)) - checked.took)
+        checked.next_at = checked.at + pause
         forget_old(endpoint, time.time())
         if health is not before:
             fields = {"endpoint": endpoint.spec.name, "before": before.value, "now": health.value}
             self._tell("endpoint.changed", fields)
+        return pause
 
     async def _run(self, endpoint: Endpoint) -> None:
         while True:
-            if endpoint.spec.check_interval:
-                await self.check(endpoint)
-            else:
-                await self._trust(endpoint)
+            pause = await (self.check(endpoint) if endpoint.spec.check_interval else self._trust(endpoint))
             if event := self._first.get(endpoint.spec.name):
                 event.set()
-            await asyncio.sleep(max(0.0, endpoint.checked.next_at - time.time()))
+            await asyncio.sleep(pause)
 
-    async def _trust(self, endpoint: Endpoint) -> None:
-        """An endpoint that is not to be checked is only asked for its models."""
-        found = await discover(endpoint)
+    async def _trust(self, endpoint: Endpoint) -> float:
+        """An endpoint that is not to be checked is only asked for its models. Gives seconds until the next time."""
+        pause = self._discovery if await discover(endpoint) else LONGEST_WAIT
         if self._directory.balancing.warm_first:
             await look_what_is_warm(endpoint)
-        endpoint.checked.next_at = time.time() + (self._discovery if found else LONGEST_WAIT)
+        endpoint.checked.next_at = time.time() + pause
+        return pause
 
     async def _probe(self, endpoint: Endpoint) -> tuple[Health, float]:
         """The health, and the seconds until the next check where the endpoint says so itself."""
