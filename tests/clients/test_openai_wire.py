@@ -250,6 +250,18 @@ def test_an_echo_is_the_prompt_to_the_letter(server: RunningServer) -> None:
     streamed = complete(server, prompt=ids, echo=True, stream=True)
     chunks = [json.loads(line[6:]) for line in streamed.text.split("\n\n") if line.startswith("data: {")]
     assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == written["choices"][0]["text"]
+    alone = complete(server, prompt=[prompt, "The"], echo=True, max_tokens=0, n=2).json()
+    assert [choice["text"] for choice in alone["choices"]] == [prompt, prompt, "The", "The"]
+    assert {choice["finish_reason"] for choice in alone["choices"]} == {"length"}
+    assert alone["usage"]["completion_tokens"] == 0 < alone["usage"]["prompt_tokens"]
+
+
+def test_a_tool_without_parameters_is_called_without_any(server: RunningServer) -> None:
+    empty: dict[str, Any] = {"parameters": {"type": "object", "properties": {}}}
+    for parameters in ({}, empty):
+        tool: Any = {"type": "function", "function": {"name": "now", **parameters}}
+        choice = ask(server, tools=[tool], tool_choice="required", max_tokens=60).json()["choices"][0]
+        assert choice["message"]["tool_calls"][0]["function"]["arguments"] == "{}"
 
 
 def test_a_raw_completions_scores_stand_where_their_tokens_do(server: RunningServer) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from atrium.decisions.choose_endpoint import Balancing
 from atrium.relay.directory import Directory
 from atrium.relay.health import Checker
 from atrium.relay.pool import PoolBounds
@@ -51,7 +52,7 @@ async def test_no_model_is_unloaded_and_nobody_who_waits_is_sent_away(
 async def test_endpoints_are_looked_at_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(time.time(), -3600.0)
     monkeypatch.setattr(time, "time", lambda: next(clock))
-    directory = Directory(PoolBounds(1.0, 1.0, 4, 1024), {}, "priority", False)
+    directory = Directory(PoolBounds(1.0, 1.0, 4, 1024), {}, Balancing())
     gone = EndpointSettings(
         url="http://127.0.0.1:9", name="gone", type="openai", check_interval=0.1, check_timeout=0.05
     )

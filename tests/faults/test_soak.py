@@ -55,7 +55,7 @@ async def test_a_house_under_fire_loses_nothing(server: RunningServer, tmp_path:
         before = own.memory_info().rss
         seen = await Soak(house, BUDGET, seed=2).run(SECONDS)
         assert not seen.wrong, seen.wrong[:10]
-        assert seen.outcomes["whole"] > SECONDS
+        assert seen.outcomes["whole"] > seen.outcomes["broken"]
         assert seen.outcomes["broken"], "nothing broke, so nothing was tried"
         assert seen.kills
         until(lambda: idle(client), 30)

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from atrium.core.answers import ChoiceEvent, Event, Events, EventStream, Spent, TextPiece
+from atrium.core.answers import Begun, ChoiceEvent, Ended, Event, Events, EventStream, Finish, Spent, TextPiece, Usage
 from atrium.core.errors import InvalidValue
 from atrium.core.models import Ability
 from atrium.core.people import Caller
@@ -80,7 +80,11 @@ class Complete:
                 own = None if seed is None else seed + choice
                 parts.append(Part(number * completion.best_of + choice, prepared, room, own))
         echoes = await self._echoes(completion, lease) if completion.echo else ()
-        events = await begin(parts, Held(stack, lease, deadline))
+        if completion.sampling.max_tokens == 0:
+            await stack.aclose()
+            events: EventStream = Replay(nothing_said(parts))
+        else:
+            events = await begin(parts, Held(stack, lease, deadline))
         name = completion.model or lease.runner.card.name
         return Events(name, lease.runner.fingerprint, events, drafts[0].dropped, echoes=echoes)
 
@@ -90,6 +94,13 @@ class Complete:
             for prompt in completion.prompts
         ]
         return tuple(texts)
+
+
+def nothing_said(parts: Sequence[Part]) -> list[Event]:
+    """Of choices that are to have no token."""
+    prompts = {id(part.prepared): part.prepared.tokens for part in parts}
+    ends = [event for part in parts for event in (Begun(part.choice), Ended(part.choice, Finish.LENGTH))]
+    return [*ends, Spent(Usage(prompt_tokens=sum(prompts.values())))]
 
 
 @dataclass(slots=True)

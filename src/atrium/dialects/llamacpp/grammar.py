@@ -140,7 +140,10 @@ def tools_grammar(tools: Sequence[Tool], frame: Frame, *, calls: int, words: str
 
 
 def tool_schema(parameters: Mapping[str, JsonValue]) -> JsonValue:
-    return {"type": "object", **parameters} if parameters else {"type": "object"}
+    """A tool that names no parameters takes none."""
+    if parameters.get("properties") or set(parameters) - {"type", "properties", "required"}:
+        return {"type": "object", **parameters}
+    return {"type": "object", "additionalProperties": False}
 
 
 def schema_text(schema: JsonValue, most: int, place: str) -> str:

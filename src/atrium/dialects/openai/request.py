@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from atrium.core.errors import InvalidValue, Unsupported
 from atrium.core.requests import (
@@ -107,14 +107,18 @@ def parse_completion(raw: bytes, bounds: RequestBounds) -> Completion:
         raise InvalidValue(f"'best_of' ({best_of}) must be at least 'n' ({choices})", param="best_of")
     if stream and best_of > choices:
         raise InvalidValue("'best_of' cannot be streamed: the best is known at the end", param="best_of")
+    sampling, echo = read_sampling(fields), fields.flag("echo")
+    if echo and fields.integer("max_tokens", 0, INT32) == 0:
+        # The prompt alone is what is wanted then, while without an echo 0 would be an answer of nothing.
+        sampling = replace(sampling, max_tokens=0)
     return Completion(
         model=fields.text("model") or "",
         prompts=read_prompts(fields, "prompt", bounds.inputs),
-        sampling=read_sampling(fields),
+        sampling=sampling,
         constraint=read_constraint(fields),
         choices=choices,
         best_of=best_of,
-        echo=fields.flag("echo"),
+        echo=echo,
         stream=stream,
         include_usage=read_stream_options(fields, stream=stream),
         top_logprobs=fields.integer("logprobs", 0, 5),
