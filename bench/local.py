@@ -109,6 +109,38 @@ async def chat_rows(door: Door, runner: Door, *, rounds: int, tokens: int) -> li
     return rows
 
 
+SHAPES: dict[str, Any] = {
+    "a list of strings": {"type": "array", "items": {"type": "string"}, "minItems": 1000},
+    "objects with a pattern": {
+        "type": "array",
+        "minItems": 1000,
+        "items": {
+            "type": "object",
+            "properties": {"id": {"type": "string", "pattern": "^[A-Z]{2}-[0-9]{4}$"}, "n": {"type": "integer"}},
+            "required": ["id", "n"],
+        },
+    },
+}
+"""None of them can end within the tokens that an answer has here."""
+
+
+async def shape_rows(door: Door, *, rounds: int, tokens: int) -> list[Row]:
+    """Answers of one length, held to a schema and free, by turns. Both come through Atrium."""
+    rows: list[Row] = []
+    for name, schema in SHAPES.items():
+        speeds: dict[str, list[float]] = {"shaped": [], "free": []}
+        for number in range(rounds):
+            body = chat_body(700_000 + number, tokens)
+            told = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+            turns = {"shaped": {**body, "response_format": told}, "free": body}
+            for kind in turns if number % 2 else reversed(turns):
+                answer = await stream_chat(door, turns[kind])
+                speeds[kind].append(answer.tokens / answer.total)
+        shaped, free = (statistics.median(speeds[kind]) for kind in ("shaped", "free"))
+        rows.append(Row(f"{name}, beside free text", shaped, free, "tokens/s", "≥ 0.77"))
+    return rows
+
+
 async def embedding_rows(door: Door, runner: Door, *, rounds: int) -> list[Row]:
     rows: list[Row] = []
     for batch in (1, 64):
@@ -137,6 +169,7 @@ async def embedding_rows(door: Door, runner: Door, *, rounds: int) -> list[Row]:
 async def rows_of(served: Served, *, rounds: int, tokens: int) -> list[Row]:
     chat, embedding = await find_runners(served)
     rows = await chat_rows(served.door, chat, rounds=rounds, tokens=tokens)
+    rows += await shape_rows(served.door, rounds=rounds, tokens=tokens)
     return rows + await embedding_rows(served.door, embedding, rounds=rounds)
 
 
