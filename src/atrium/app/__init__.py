@@ -36,6 +36,7 @@ from atrium.engines.supervisor import Supervisor
 from atrium.http.front import Front
 from atrium.http.listen import bind, listen
 from atrium.http.server import Sight, build_front
+from atrium.relay.compiling import Compiler
 from atrium.relay.health import Checker
 from atrium.relay.remotes import DirectoryRemotes
 from atrium.relay.roster import Roster
@@ -135,7 +136,10 @@ async def opened(loaded: Loaded, environment: Environment, *, tell: Tell | None 
         kept = Kept(settings.auth.sessions_per_user, settings.auth.audit_rows, settings.limits.stored_chats)
         storage = await open_storage(settings.database.url, folder.database, pepper, kept)
         try:
-            async with built(loaded, folder, storage, pepper, said) as atrium:
+            async with (
+                build_compiler() as compiler,
+                built(loaded, folder, storage, pepper, said, compiler) as atrium,
+            ):
                 await atrium.services.people.ensure_admin(environment.admin_password)
                 yield atrium
         finally:
@@ -144,16 +148,14 @@ async def opened(loaded: Loaded, environment: Environment, *, tell: Tell | None 
 
 @asynccontextmanager
 async def built(
-    loaded: Loaded, folder: DataFolder, storage: Storage, pepper: bytes, tell: Tell
+    loaded: Loaded, folder: DataFolder, storage: Storage, pepper: bytes, tell: Tell, compiler: Compiler
 ) -> AsyncGenerator[Atrium]:
     settings = loaded.settings
     library = build_library(settings, folder, tell)
     check_key = CheckKey(storage.keys, storage.sessions, pepper)
     directory = build_directory(settings)
-    compiler = build_compiler()
     ways = build_relay(settings, compiler), build_elsewhere(settings, directory), settings.limits.answer_timeout
     async with (
-        compiler,
         Checker(directory, settings.discovery.interval, tell) as checker,
         build_installer(settings, library, folder, tell) as installer,
         build_shelves(settings, library, tell) as shelves,
