@@ -334,6 +334,21 @@ def test_openais_manners_are_borne() -> None:
     assert (text, thoughts) == ("a", "hm")
 
 
+def test_an_answer_in_parts_is_text_and_thoughts() -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "h"}, {"type": "text", "text": "m"}]},
+        {"type": "reference", "reference_ids": [1]},
+        {"type": "text", "text": "so"},
+    ]
+    whole = {"choices": [{"message": {"role": "assistant", "content": parts}, "finish_reason": "stop"}]}
+    chunks = [{"choices": [{"delta": {"content": [part]}, "finish_reason": None}]} for part in parts]
+    closing = {"choices": [{"delta": {"content": ""}, "finish_reason": "stop"}]}
+    stream = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in (*chunks, closing))
+    for data, streamed in ((json.dumps(whole).encode(), False), (stream, True)):
+        text, thoughts, *_ = told(read(openai_in.ChatReader(reading(), stream=streamed), [data]))  # type: ignore[misc]
+        assert (text, thoughts) == ("so", "hm")
+
+
 def test_a_whole_answer_to_a_stream_is_borne() -> None:
     collected = Collected()
     for event in ANSWERS["calls"]:

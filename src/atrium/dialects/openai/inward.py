@@ -48,10 +48,16 @@ class Call(msgspec.Struct):
     function: Function = msgspec.field(default_factory=Function)
 
 
+class Part(msgspec.Struct):
+    text: str | None = None
+    thinking: str | list[Part] | None = None
+
+
 class Said(msgspec.Struct):
     """A message, or what a chunk adds to one."""
 
-    content: str | None = None
+    content: str | list[Part] | None = None
+    """Some endpoints give parts, thoughts among them."""
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
@@ -158,11 +164,11 @@ class ChatReader:
             events.append(Begun(number))
         said = choice.delta or choice.message
         if said is not None:
-            thoughts = said.reasoning_content or said.reasoning
+            thoughts = said.reasoning_content or said.reasoning or thoughts_in(said.content)
             if thoughts:
                 self._pieces += 1
                 events.append(ReasoningPiece(number, thoughts))
-        text = choice.text if said is None else said.content or said.refusal
+        text = choice.text if said is None else text_in(said.content) or said.refusal
         scores = told_scores(choice.logprobs)
         if text or scores:
             self._pieces += 1
@@ -198,6 +204,14 @@ class ChatReader:
         # An endpoint that counts nothing leaves the pieces to be counted, each of which is about a token.
         usage = self._usage or Usage(completion_tokens=self._pieces)
         events += [Ended(self._reading.choice, finish), Spent(usage)]
+
+
+def text_in(content: str | list[Part] | None) -> str:
+    return "".join(part.text or "" for part in content) if isinstance(content, list) else content or ""
+
+
+def thoughts_in(content: str | list[Part] | None) -> str:
+    return "".join(text_in(part.thinking) for part in content) if isinstance(content, list) else ""
 
 
 def usage_of(counts: Counts) -> Usage:
