@@ -126,7 +126,7 @@ def test_a_bad_body_is_a_400_that_says_why(server: RunningServer, name: str) -> 
 
 
 def test_patterns_that_explode_are_a_400_and_everybody_else_is_answered_meanwhile(server: RunningServer) -> None:
-    schema = {"allOf": [{"type": "string", "pattern": f".*[ab].{{{length}}}c"} for length in range(10, 23)]}
+    schema = {"allOf": [{"type": "string", "pattern": f".*[ab].{{{length}}}c"} for length in range(10, 22)]}
     tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": schema}}}}
     body = {"messages": [{"role": "user", "content": "hi"}], "tools": [tool], "stream": True}
     with server.client() as client, server.client() as other, ThreadPoolExecutor(1) as threads:
@@ -149,7 +149,7 @@ def test_ten_thousand_values_and_a_tree_are_shapes_like_others(server: RunningSe
     }
     with server.client() as client:
         for schema in ({"enum": words}, node):
-            answer = client.post(CHAT, content=shaped(schema)[:-1] + b',"max_tokens":40,"seed":1}')
+            answer = client.post(CHAT, content=shaped(schema)[:-1] + b',"max_tokens":12,"seed":1}')
             assert answer.status_code == 200, answer.text
             (choice,) = answer.json()["choices"]
             if choice["finish_reason"] == "stop":
