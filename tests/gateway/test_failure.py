@@ -50,6 +50,7 @@ def code_of(answer: Raw) -> str:
         ("big-head", 502, "UPSTREAM_BAD_RESPONSE"),
         ("hang", 504, "UPSTREAM_TIMEOUT"),
         ("hang-head", 504, "UPSTREAM_TIMEOUT"),
+        ("drip", 504, "UPSTREAM_TIMEOUT"),
     ],
 )
 def test_a_failure_before_the_head_is_told(relay: RunningServer, key: str, fault: str, status: int, code: str) -> None:

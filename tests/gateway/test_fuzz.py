@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from atrium.core.errors import AtriumError, BadResponse, Disconnected
 from atrium.decisions.pass_headers import HeadReader, ResponseHead
 from atrium.relay.upstream import Sink, Upstream
-from tests.gateway.wire import connect
+from tests.gateway.wire import connect, get, post
 from tests.running import RunningServer
 
 WHOLE = (
@@ -95,6 +96,26 @@ def test_nonsense_is_refused_and_nothing_escapes(junk: bytes, places: list[int],
 async def test_a_head_that_cannot_be_trusted_is_refused(head: bytes) -> None:
     heard = await fed([head + b"\r\n\r\n"])
     assert isinstance(heard.broken, BadResponse)
+
+
+@given(st.lists(st.integers(0, 2000), max_size=30))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_requests_cut_anywhere_are_answered_in_their_order(relay: RunningServer, places: list[int]) -> None:
+    key = f"Authorization: Bearer {relay.key}"
+    chunked = f"POST /olla/openai/echo HTTP/1.1\r\nHost: localhost\r\n{key}\r\nTransfer-Encoding: chunked\r\n"
+    asked = [
+        post("/olla/openai/echo", b'{"model": "m1"}', key, "X-Request-ID: 0"),
+        get("/internal/health", "X-Request-ID: 1"),
+        chunked.encode() + b"X-Request-ID: 2\r\n\r\n3;a=b\r\nGET\r\n1\r\n \r\n0\r\n\r\n",
+        get("/olla/openai/echo", key, "X-Request-ID: 3", "Connection: close"),
+    ]
+    with connect(relay.url) as line:
+        for piece in split(b"".join(asked), places):
+            line.sendall(piece)
+        with line.makefile("rb") as reader:
+            said = reader.read()
+    assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"200"] * 4
+    assert re.findall(rb"x-olla-request-id: (\d)", said) == [b"0", b"1", b"2", b"3"]
 
 
 @given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([

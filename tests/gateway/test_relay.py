@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import time
@@ -259,11 +260,23 @@ def test_a_body_over_the_limit_is_refused_at_once(relay: RunningServer, key: str
         "Transfer-Encoding: chunked, identity",
         "Content-Length: +5",
         "Content-Length : 5",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked\r\nHost: elsewhere",
+        "Transfer-Encoding: chunked\nX-Note: a line that ends in a bare line feed",
+        "Transfer-Encoding: chunked\rX-Note: a bare carriage return",
+        "Transfer-Encoding: chunked\r\nX-Note: folded\r\n over two lines",
     ],
 )
 def test_a_length_that_could_be_read_in_two_ways_is_refused(relay: RunningServer, key: str, head: str) -> None:
-    data = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\n{key}\r\n{head}\r\n\r\n".encode() + b"5\r\nhello\r\n0\r\n\r\n"
-    assert exchange(relay.url, data).status == 400
+    for path in (CHAT, "/v1/embeddings", "/api/admin/users"):
+        line = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{key}\r\n{head}\r\n\r\n"
+        assert exchange(relay.url, line.encode() + b"5\r\nhello\r\n0\r\n\r\n").status == 400
+
+
+def test_an_endpoint_is_never_asked_to_show_what_it_was_sent(relay: RunningServer, key: str) -> None:
+    answer = exchange(relay.url, get("/olla/openai/echo", key, method="TRACE"))
+    assert answer.status == 405
+    assert b"sk-endpoint" not in answer.body
 
 
 def test_all_spellings_of_a_prefix_reach_the_same_endpoints(relay: RunningServer, key: str) -> None:
@@ -288,6 +301,37 @@ def test_v1_uses_the_same_balancer_in_its_own_words(relay: RunningServer, key: s
     assert "param" in json.loads(failed.body)["error"]
     busy = exchange(relay.url, post("/v1/chat/completions", HELLO, key, "X-Fake: status=429"))
     assert (busy.status, busy.header("retry-after")) == (429, "7")
+
+
+def test_an_answer_that_is_read_on_its_way_is_asked_for_unpacked(
+    relay: RunningServer, fakes: list[Fake], key: str
+) -> None:
+    for path, passed in ((CHAT, True), ("/v1/chat/completions", False)):
+        exchange(relay.url, post(path, HELLO, key, "Accept-Encoding: gzip"))
+        assert ("accept-encoding" in dict(fakes[0].last()["headers"])) == passed
+    whole = exchange(relay.url, post(CHAT, HELLO, key, "X-Fake: gzip"))
+    assert whole.header("content-encoding") == "gzip"
+    assert json.loads(gzip.decompress(whole.body))["usage"]["completion_tokens"] == 5
+    told = exchange(relay.url, post("/v1/chat/completions", HELLO, key, "X-Fake: gzip, status=400"))
+    assert json.loads(told.body)["error"]["message"] == "fake 400"
+
+
+@pytest.mark.parametrize("stream", [b"", b', "stream": true'])
+def test_the_type_is_the_endpoints_whatever_the_body_is(relay: RunningServer, key: str, stream: bytes) -> None:
+    for path in (CHAT, "/v1/chat/completions"):
+        body = HELLO[:-1] + stream + b"}"
+        answer = exchange(relay.url, post(path, body, key, "X-Fake: type=text/html"))
+        assert (answer.status, answer.whole, answer.header("content-type")) == (200, True, "text/html")
+        assert b"word4" in answer.body
+
+
+def test_outside_the_gateways_paths_an_answer_tells_who_gave_it_and_has_no_trailer(
+    relay: RunningServer, key: str
+) -> None:
+    answer = exchange(relay.url, post("/v1/chat/completions", HELLO, key, "X-Request-ID: mine"))
+    told = [answer.header(f"x-olla-{name}") for name in ("endpoint", "backend-type", "model", "request-id")]
+    assert told == ["alpha", "openai", "m1", "mine"]
+    assert (answer.header("x-request-id"), answer.header("trailer"), answer.trailers) == ("mine", None, b"")
 
 
 def test_ollamas_own_paths_use_the_same_balancer(relay: RunningServer, key: str) -> None:

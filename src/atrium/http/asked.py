@@ -22,6 +22,8 @@ NAMED = MANAGEMENT | {b"/api/show"}
 BLOBS = b"/api/blobs/"
 TARGETED = frozenset({b"/api/pull", b"/api/create"})
 READING = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+NEVER_RELAYED = frozenset({b"OPTIONS", b"TRACE"})
+"""An endpoint that answers TRACE would show the caller its own credentials."""
 LISTS = frozenset({b"/v1/models", b"/v1/models/"})
 OPENAI_PATHS = (b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/v1/responses", b"/v1/rerank")
 OPENAI_FAMILIES = (b"/v1/audio/", b"/v1/images/", b"/v1/moderations")
@@ -178,6 +180,17 @@ def reading_of(rest: bytes, kind: bytes) -> Reading:
     return Reading.UNSAID if kind in UNSAID else Reading.FORM if kind == FORM else Reading.NOT
 
 
+def doubt(headers: Headers) -> str:
+    """What the parser lets pass and an endpoint might read otherwise. Source: RFC 9112, sections 3.2 and 6.1."""
+    names = [name for name, _ in headers]
+    if names.count(b"host") > 1:
+        return "The request names two hosts"
+    if b"transfer-encoding" not in names:
+        return ""
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    return "" if codings == [b"chunked"] else "The only transfer coding that is taken is 'chunked'"
+
+
 def native_dialect(rest: bytes) -> Dialect | None:
     return NATIVE.get(rest)
 
@@ -225,7 +238,7 @@ def place_of(method: bytes, path: bytes) -> tuple[str, bytes] | None:
     """Prefix and rest of a path that is relayed; None for one that Atrium answers itself."""
     if path.startswith(ROOT):
         found = split_prefix(path)
-        return None if found is None or method == b"OPTIONS" or is_page(method, found[0], found[1]) else found
+        return None if found is None or method in NEVER_RELAYED or is_page(method, found[0], found[1]) else found
     if method != b"POST":
         return None
     if path.startswith((b"/ollama/api/", b"/ollama/v1/")):

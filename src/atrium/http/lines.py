@@ -42,19 +42,23 @@ def length_line(method: bytes, length: int) -> bytes:
 def onward_head(request: Client, endpoint: Endpoint, framing: bytes, *, trusted: bool) -> bytes:
     """The request head that an endpoint gets. `trusted`: the peer is a proxy whose word about others counts."""
     asked = request.asked
-    known = asked.onward.get(endpoint)
+    counts = request.claim.counts_tokens
+    known = None if counts else asked.onward.get(endpoint)
     if known is None:
+        # An answer that is read on its way must come as it is.
+        own = endpoint.own_headers if asked.olla and not counts else endpoint.own_and_coding
         target = target_of(endpoint.spec.base, asked.rest, asked.query)
         known = b"%b %b HTTP/1.1\r\n%b%b%b" % (
             asked.method,
             target,
             endpoint.fixed_lines,
-            b"".join(onward(asked.headers, endpoint.own_headers)),
+            b"".join(onward(asked.headers, own)),
             origin_lines(request, trusted=trusted),
         )
         if len(asked.onward) >= MOST_ENDPOINTS:
             asked.onward.clear()
-        asked.onward[endpoint] = known
+        if not counts:
+            asked.onward[endpoint] = known
     return b"%bx-request-id: %b\r\n%b\r\n" % (known, request.request_id.encode("ascii"), framing)
 
 

@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from atrium.core.errors import AtriumError, BadRequest, HeadersTooLarge, RequestTimeout, Unavailable
 from atrium.decisions.relayed_path import ROOT
-from atrium.http.asked import Asked, known_place
+from atrium.http.asked import Asked, doubt, known_place
 from atrium.http.by_heart import KnownHead, known_head
 from atrium.http.edge import read_lines
 from atrium.http.idle import IdleWatch, MayIdle
@@ -134,6 +134,9 @@ class Door(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._head_bytes + self._arrived > self.limits.max_header:
             self._measure_head()
+        if why := doubt(self.headers):
+            self._why = BadRequest(why)
+            raise self._why
         self._begun = False
         self._in_head = False
         self._head_bytes = 0

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from atrium.core.endpoints import ROUTABLE, EndpointSpec, Health, Offered
@@ -80,6 +80,8 @@ class Endpoint:
         self._folded: dict[str, str] = {}
         own = frozenset(name for name, _ in spec.headers)
         self.own_headers = own
+        self.own_and_coding = own | {b"accept-encoding"}
+        """What stays here when the answer is to be read on its way: it must come as it is."""
         lines = [b"host: %b\r\n" % spec.authority.encode()]
         lines += [b"%b: %b\r\n" % header for header in spec.headers]
         self.fixed_lines = b"".join(lines)
@@ -136,7 +138,7 @@ class Endpoint:
             if (not spec.include or any(fnmatchcase(one.name, glob) for glob in spec.include))
             and not any(fnmatchcase(one.name, glob) for glob in spec.exclude)
         ]
-        self.offered = {one.name: one for one in kept}
+        self.offered = {one.name: self._dated(one, now) for one in kept}
         folded: dict[str, str] = {}
         for one in kept:
             for name in foldings(one.name, tagged=spec.kind.speaks_ollama):
@@ -144,6 +146,13 @@ class Endpoint:
         self._folded = folded
         self._edition.number += 1
         self.checked.listed_at, self.checked.stale = now, False
+
+    def _dated(self, one: Offered, now: float) -> Offered:
+        """A model without a date was made when it was first seen."""
+        if one.created:
+            return one
+        before = self.offered.get(one.name)
+        return replace(one, created=before.created if before else int(now))
 
     def forget_models(self) -> None:
         self.offered, self._folded = {}, {}

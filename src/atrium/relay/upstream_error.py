@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -12,6 +13,9 @@ from atrium.decisions.pass_headers import ResponseHead
 
 MOST_BODY = 64 * 1024
 LONGEST_MESSAGE = 2000
+PACKED = frozenset({b"gzip", b"x-gzip", b"deflate"})
+GZIP_OR_ZLIB = 32 + 15
+"""The library finds out which of the two it is."""
 OURS = frozenset({401, 403})
 """The endpoint did not like its own key, which is no fault of the caller's."""
 
@@ -44,7 +48,7 @@ class UpstreamError:
 
     def error(self) -> AtriumError:
         status = self._head.status
-        message, told = words_of(self._body)
+        message, told = words_of(unpacked(self._body, self._head.value(b"content-encoding")))
         if status in OURS:
             return UpstreamFailed("The endpoint refused its own credentials", hint="Look at its api_key")
         if status >= 500:
@@ -52,6 +56,18 @@ class UpstreamError:
         wait = self._head.value(b"retry-after")
         retry = float(wait) if wait.isdigit() and len(wait) < 8 else None
         return RelayedError(message, 400 if status == 422 else status, told, retry)
+
+
+def unpacked(body: bytes, coding: bytes) -> bytes:
+    """The body as it was before it was packed, within the same bound; nothing where it cannot be read."""
+    if not coding:
+        return body
+    if coding.lower() not in PACKED:
+        return b""
+    try:
+        return zlib.decompressobj(GZIP_OR_ZLIB).decompress(body, MOST_BODY)
+    except zlib.error:
+        return b""
 
 
 def words_of(body: bytes) -> tuple[str, Mapping[str, Any]]:

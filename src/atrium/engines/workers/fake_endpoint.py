@@ -5,18 +5,20 @@
 A request's `X-Fake` header, or `[fake …]` in its text, names what goes wrong, or how it is paced: `status=503`,
 `pace=20ms`, `chunks=50`, `slow=50ms`, `hang` (no response head), `hang-head` (half of one), `hang-body`, `reset`,
 `close`, `half` (of a chunk), `short` (less than its content-length), `long` (more), `big-head`, `endless`, `garbage`,
-`redirect`, `early` (an answer before the request is here), `deaf` (reads no body until `/hear` is asked),
-`silent-close` (after the answer), `interim`, `trailers`, `old` (HTTP/1.0), `broken` (an error in mid stream), `aloud`
-(thoughts stand in the answer). What it was sent comes back under `/echo`, and what it answered last under `/last`.
-`/when?in_flight=1` answers once so many requests are under way, `/when?hung_up=1` and `/when?received=1` once so many
-connections or bytes were. A tool is called when the last message has the word `call`, thoughts come when they are asked
-for, and an answer has the shape it was to have.
+`redirect`, `drip` (a head byte by byte without end), `type=text/html`, `gzip` (a packed body), `early` (an answer
+before the request is here), `deaf` (reads no body until `/hear` is asked), `silent-close` (after the answer),
+`interim`, `trailers`, `old` (HTTP/1.0), `broken` (an error in mid stream), `aloud` (thoughts stand in the answer).
+What it was sent comes back under `/echo`, and what it answered last under `/last`. `/when?in_flight=1` answers once
+so many requests are under way, `/when?hung_up=1` and `/when?received=1` once so many connections or bytes were. A
+tool is called when the last message has the word `call`, thoughts come when they are asked for, and an answer has the
+shape it was to have.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
 import hashlib
 import itertools
 import signal
@@ -220,7 +222,8 @@ class Answering:
             await self.send(orjson.dumps(wire.whole(pieces)))
 
     async def stream(self, wire: Wire, pieces: list[Piece]) -> None:
-        self.head(200, f"content-type: {wire.media_type}\r\ntransfer-encoding: chunked\r\n")
+        kind = self.faults.get("type", wire.media_type)
+        self.head(200, f"content-type: {kind}\r\ntransfer-encoding: chunked\r\n")
         pace = float(self.faults.get("pace", "0ms").removesuffix("ms")) / 1000
         for index, piece in enumerate(pieces):
             self.chunk(wire.chunk(piece, last=index == len(pieces) - 1))
@@ -237,12 +240,15 @@ class Answering:
     async def send(self, body: bytes, *, status: int = 200) -> None:
         """With a head that differs from answer to answer, as real ones do."""
         extra = "retry-after: 7\r\n" if status == 429 else ""
+        if "gzip" in self.faults:
+            body, extra = gzip.compress(body), f"{extra}content-encoding: gzip\r\n"
         if "interim" in self.faults:
             self.writer.write(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n")
         if "slow" in self.faults:
             await asyncio.sleep(float(self.faults["slow"].removesuffix("ms")) / 1000)
         head_only = self.request.method == "HEAD"
-        self.head(status, f"content-type: application/json\r\ncontent-length: {len(body)}\r\n{extra}")
+        kind = self.faults.get("type", "application/json")
+        self.head(status, f"content-type: {kind}\r\ncontent-length: {len(body)}\r\n{extra}")
         self.writer.write(b"" if head_only else body)
         await self.writer.drain()
 
@@ -270,6 +276,13 @@ class Answering:
     async def hang_head(self) -> None:
         self.writer.write(b"HTTP/1.1 200 OK\r\ncontent-ty")
         await self.hang()
+
+    async def drip(self) -> None:
+        self.writer.write(b"HTTP/1.1 200 OK\r\nx-slow: ")
+        while not self.reader.at_eof():
+            self.writer.write(b"y")
+            await self.writer.drain()
+            await asyncio.sleep(0.05)
 
     async def hang_body(self) -> None:
         self.head(200, "transfer-encoding: chunked\r\n")
@@ -322,6 +335,7 @@ BREAKS = {
     "early": Answering.early,
     "hang": Answering.hang,
     "hang-head": Answering.hang_head,
+    "drip": Answering.drip,
     "hang-body": Answering.hang_body,
     "reset": Answering.reset,
     "close": Answering.close,
