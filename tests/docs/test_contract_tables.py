@@ -11,7 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
-FOLDERS = {"lollms": ("lollms",), "olla": ("gateway", "relay", "settings", "decisions"), "people": ("people",)}
+FOLDERS = {
+    "lollms": ("lollms",),
+    "olla": ("gateway", "relay", "settings", "decisions", "people"),
+    "people": ("people",),
+}
 """Where all tests of a page stand in a few folders; otherwise a file is known by its name alone."""
 
 

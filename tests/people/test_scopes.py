@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from atrium.core.people import Caller, Scopes
+from atrium.decisions.allow import may_use
 from tests.gateway.fakes import Fake, gateway
 from tests.people.conftest import anonymous, new_user, token_of
 from tests.running import RunningServer
@@ -52,6 +54,28 @@ def test_a_key_for_some_models_counts_no_tokens_by_others(house: RunningServer, 
                 refused = client.post(f"{root}/{name}", json={"model": model, **fields})
                 assert refused.status_code == 403, name
                 assert "This key is not for the model" in refused.json()["error"]["message"]
+
+
+def test_a_body_that_is_passed_on_unread_is_not_for_a_key_for_some_models(house: RunningServer) -> None:
+    with house.client(key=scoped(house, "moss", models=["m1"])) as client:
+        for kind in ("audio/wav", "application/octet-stream", "text/csv"):
+            sound = b'{"model": "m2"}' + b" " * 200_000
+            answer = client.post("/olla/openai/v1/sound", content=sound, headers={"Content-Type": kind})
+            assert answer.status_code == 403
+            assert "names none" in answer.json()["error"]["message"]
+
+
+def test_a_name_for_several_models_is_for_a_key_that_is_good_for_it_or_for_all_of_them() -> None:
+    def good(globs: tuple[str, ...], *names: str) -> bool:
+        return may_use(Caller(1, "ann", scopes=Scopes(models=globs)), names)
+
+    assert good((), "")
+    assert good(("fast",), "fast", "m1", "m2")
+    assert good(("m*",), "fast", "m1", "m2")
+    assert not good(("m1",), "fast", "m1", "m2")
+    assert good(("m1",), "M1", "m1")
+    assert not good(("m1",), "", "")
+    assert not good(("m1",))
 
 
 def test_a_key_for_some_models_cannot_make_itself_a_wider_one(house: RunningServer) -> None:

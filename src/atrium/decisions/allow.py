@@ -91,14 +91,20 @@ def check_path(caller: Caller, area: Area, path: str) -> None:
 
 def check_model(caller: Caller, names: Sequence[str]) -> None:
     """`names`: as the caller wrote the model, and what it means. Raises Forbidden."""
-    if not may_use(caller, names):
-        raise Forbidden(f"This key is not for the model '{names[0][:100]}'", hint="Its owner can make another key")
+    if may_use(caller, names):
+        return
+    if not any(names):
+        raise Forbidden("This key is not for the model of a request that names none", hint="Name the model")
+    raise Forbidden(f"This key is not for the model '{names[0][:100]}'", hint="Its owner can make another key")
 
 
 def may_use(caller: Caller, names: Sequence[str]) -> bool:
-    """Whether one of the names is within what the caller's key is good for."""
+    """Whether the caller's key is good for the name as it was written, or for all that it may mean: any may answer."""
     globs = caller.scopes.models
-    return not globs or any(fnmatchcase(name, glob) for name in names if name for glob in globs)
+    if not globs:
+        return True
+    good = [any(fnmatchcase(name, glob) for glob in globs) for name in names if name]
+    return bool(good) and (good[0] or (len(good) > 1 and all(good[1:])))
 
 
 def same_origin(origin: str, fetch_site: str, host: str) -> bool:
