@@ -5,9 +5,16 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from atrium.core.errors import RateLimited
 from atrium.decisions.client_address import client_address, read_networks
 from atrium.decisions.spend import Rate, full, spend, wait_for_one
+from atrium.http import limits
+from atrium.http.limits import Limiter
+from atrium.settings.tree import Limits, Settings
 from tests.gateway.fakes import Fake, gateway
 from tests.gateway.wire import exchange, get, post
 
@@ -63,3 +70,21 @@ def test_the_address_is_the_last_one_that_nobody_vouches_for() -> None:
     assert client_address("10.0.0.1", b"junk", trusted) == "10.0.0.1"
     assert client_address("10.0.0.1", b"", trusted) == "10.0.0.1"
     assert client_address("10.0.0.1", b"1.2.3.4", ()) == "10.0.0.1"
+
+
+def test_who_is_refused_by_one_bucket_gives_back_what_it_took_from_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now, time=lambda: clock.now)
+    monkeypatch.setattr(limits, "time", clock)
+    asked = Limiter(Settings(limits=Limits(global_per_minute=6000, per_ip_per_minute=1, burst=2)), ())
+
+    def passes(address: str) -> bool:
+        try:
+            asked.take(address)
+        except RateLimited:
+            return False
+        return True
+
+    assert [passes("1.1.1.1") for _ in range(3)] == [True, True, False]
+    clock.now += 0.5
+    assert not passes("1.1.1.1")
+    assert [passes("2.2.2.2") for _ in range(2)] == [True, True]
