@@ -132,6 +132,13 @@ def test_a_body_that_could_be_read_in_two_ways_is_refused(relay: RunningServer, 
     assert json.loads(answer.body)["error"]["code"] == "INVALID_JSON"
 
 
+def test_a_packed_body_whose_model_cannot_be_seen_is_refused_as_such(relay: RunningServer, key: str) -> None:
+    answer = exchange(relay.url, post(CHAT, gzip.compress(HELLO), key, "Content-Encoding: gzip"))
+    error = json.loads(answer.body)["error"]
+    assert (answer.status, error["code"]) == (400, "INVALID_JSON")
+    assert "packed" in error["message"]
+
+
 def test_a_stream_passes_as_it_comes(relay: RunningServer, key: str) -> None:
     body = b'{"model": "m1", "stream": true}'
     with connect(relay.url) as line:

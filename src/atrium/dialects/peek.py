@@ -14,6 +14,8 @@ import orjson
 from atrium.core.errors import InvalidJson, InvalidValue
 
 DEEPEST = 200
+PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+"""How gzip and Zstandard begin."""
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]', re.DOTALL)
 KEYS = ("model", "stream", "name", "source")
 BOUNDARY = re.compile(rb'boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
@@ -76,7 +78,7 @@ def peek_json(body: bytes, *, management: bool = False) -> Call:
     except msgspec.ValidationError:
         return Call() if is_json(body) else invalid(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as bad:
-        raise InvalidJson(f"The body is not a JSON object: {str(bad)[:200]}") from None
+        raise not_json(body, str(bad)) from None
     if not is_plain(body) or body.count(b'"model"') > 1:
         check_whole(body)
     extended = is_extended(call)
@@ -105,6 +107,12 @@ def is_json(body: bytes) -> bool:
     except orjson.JSONDecodeError:
         return False
     return True
+
+
+def not_json(body: bytes, why: str) -> InvalidJson:
+    if body.startswith(PACKED):
+        return InvalidJson("The body is packed", hint="Send plain JSON, without Content-Encoding")
+    return InvalidJson(f"The body is not a JSON object: {why[:200]}")
 
 
 def invalid(body: bytes) -> Call:
