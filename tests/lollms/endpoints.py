@@ -155,7 +155,7 @@ class Endpoint:
         count = self.measure(text)
         message = {"role": "assistant", "content": text}
         if self.kind == "ollama":
-            counts = {"prompt_eval_count": prompt, "eval_count": count}
+            counts = {} if self.silent else {"prompt_eval_count": prompt, "eval_count": count}
             return {"model": self.model, "message": message, "done": True, "done_reason": "stop", **counts}
         usage: Json = {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count}
         usage = {} if self.silent else usage

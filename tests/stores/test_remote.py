@@ -167,3 +167,14 @@ def test_an_endpoint_that_tells_no_usage_is_counted_all_the_same(shop: Shop) -> 
         client.post(LONG, json={"text": "Every house has a door.", "model": "mute-embed"}).raise_for_status()
         uses.append(standing(shop, quota)[0])
         assert 0 < uses[0] < uses[1] < uses[2]
+
+
+def test_what_an_endpoint_does_not_tell_stands_in_the_usage_as_an_estimate(shop: Shop) -> None:
+    mute = Endpoint("ollama", "mute-chat", silent=True, reply=lambda _: "one two")
+    with customer(shop, "usage-silent") as client, beside(shop.server, mute):
+        body = {"model": "mute-chat", "messages": [{"role": "user", "content": "Say it. " * 40}], "max_tokens": 20}
+        client.post(CHAT, json=body).raise_for_status()
+        totals = client.get("/api/usage").json()["totals"]
+        assert totals["requests"] == 1
+        assert totals["prompt_tokens"] > 40
+        assert totals["completion_tokens"] >= 1

@@ -46,6 +46,8 @@ class Trail:
     dropped: list[str] = field(default_factory=list[str])
     """Fields that the endpoint's dialect has no word for."""
     beside: list[Beside] = field(default_factory=list[Beside])
+    estimated: Usage | None = None
+    """What was used as far as it could be counted, where an endpoint tells nothing of it."""
 
     def aside(self) -> Trail:
         """For work beside the answer: where that goes and what it loses is not told, what it uses is."""

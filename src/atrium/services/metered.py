@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
-from atrium.core.answers import CallPiece, Event, Events, EventStream, ReasoningPiece, Spent, TextPiece, Vectors
+from atrium.core.answers import CallPiece, Event, Events, EventStream, ReasoningPiece, Spent, TextPiece, Usage, Vectors
 from atrium.core.models import Ability
 from atrium.core.people import Caller
 from atrium.core.ports import Models
@@ -22,6 +23,10 @@ TEMPLATE = 8
 """Tokens that a message's template may add."""
 LONGEST = 1 << 40
 """Tokens of an answer that nothing bounds but quotas and the model's window."""
+
+
+Asking = Callable[[int | None], Awaitable[Events]]
+"""Asks for an answer of so many tokens at most; None: no bound but the window."""
 
 
 class Chats(Protocol):
@@ -52,6 +57,31 @@ class Usher:
     def meant(self, name: str, ability: Ability) -> tuple[str, ...]:
         return tuple(dict.fromkeys((name, *candidates(name, self.models.snapshot(), ability))))
 
+    async def answer(self, names: tuple[str, ...], size: Size, ask: Asking, trail: Trail | None) -> Events:
+        """What `ask` gives, within the caller's quotas. An answer without a bound of its own is bound by what they have
+        left; `ask` is told it. Raises RateLimited, and what `ask` raises."""
+        hold = self.meter.use(size.caller, names, worst(size.prompt, size.answers, size.limit))
+        try:
+            limit = size.limit
+            if limit is None and hold.granted is not None:
+                limit = max(1, (hold.granted - size.prompt) // size.answers)
+            answer = await ask(limit)
+        except BaseException:
+            hold.settle(0, counts=False)
+            raise
+        return replace(answer, events=MeteredEvents(answer.events, hold, size.prompt, trail))
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of what a caller asks for, in tokens at most."""
+
+    caller: Caller
+    prompt: int
+    answers: int
+    limit: int | None
+    """Of each answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class MeteredChat:
@@ -59,23 +89,15 @@ class MeteredChat:
     usher: Usher
 
     async def __call__(self, chat: Chat, caller: Caller, trail: Trail | None = None) -> Events:
-        """Raises Forbidden, RateLimited, and what the chat raises.
-
-        An answer without a bound of its own is bound by what the quotas have left.
-        """
+        """Raises Forbidden, RateLimited, and what the chat raises."""
         names = self.usher.names(caller, chat.model, Ability.CHAT)
         prompt = sum(tokens_of(message.text) + TEMPLATE for message in chat.messages)
-        limit = chat.sampling.max_tokens
-        hold = self.usher.meter.use(caller, names, worst(prompt, chat.choices, limit))
-        try:
-            if limit is None and hold.granted is not None:
-                sampling = replace(chat.sampling, max_tokens=max(1, (hold.granted - prompt) // chat.choices))
-                chat = replace(chat, sampling=sampling)
-            answer = await self.chats(chat, caller, trail)
-        except BaseException:
-            hold.settle(0, counts=False)
-            raise
-        return replace(answer, events=MeteredEvents(answer.events, hold, prompt))
+
+        def ask(limit: int | None) -> Awaitable[Events]:
+            return self.chats(replace(chat, sampling=replace(chat.sampling, max_tokens=limit)), caller, trail)
+
+        size = Size(caller, prompt, chat.choices, chat.sampling.max_tokens)
+        return await self.usher.answer(names, size, ask, trail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +110,12 @@ class MeteredCompletion:
         names = self.usher.names(caller, completion.model, Ability.COMPLETION)
         prompt = sum(tokens_of(one) for one in completion.prompts)
         answers = len(completion.prompts) * max(completion.best_of, completion.choices)
-        limit = completion.sampling.max_tokens
-        hold = self.usher.meter.use(caller, names, worst(prompt, answers, limit))
-        try:
-            if limit is None and hold.granted is not None:
-                sampling = replace(completion.sampling, max_tokens=max(1, (hold.granted - prompt) // answers))
-                completion = replace(completion, sampling=sampling)
-            answer = await self.completions(completion, caller, trail)
-        except BaseException:
-            hold.settle(0, counts=False)
-            raise
-        return replace(answer, events=MeteredEvents(answer.events, hold, prompt))
+
+        def ask(limit: int | None) -> Awaitable[Events]:
+            sampling = replace(completion.sampling, max_tokens=limit)
+            return self.completions(replace(completion, sampling=sampling), caller, trail)
+
+        return await self.usher.answer(names, Size(caller, prompt, answers, completion.sampling.max_tokens), ask, trail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +134,22 @@ class MeteredEmbedding:
             hold.settle(0, counts=False)
             raise
         hold.settle(vectors.usage.prompt_tokens or tokens, counts=True)
+        if not vectors.usage.prompt_tokens and trail is not None:
+            trail.estimated = Usage(tokens)
         return vectors
 
 
 class MeteredEvents:
     """An answer's events; closed, it settles what was really used, also of an answer that was left in its midst."""
 
-    def __init__(self, events: EventStream, hold: Hold, prompt: int) -> None:
+    def __init__(self, events: EventStream, hold: Hold, prompt: int, trail: Trail | None) -> None:
         self._events = events
         self._hold = hold
-        self._used = prompt
+        self._prompt = prompt
+        self._pieces = 0
+        self._told = 0
+        """Tokens that the endpoint or the engine told of."""
+        self._trail = trail
 
     def __aiter__(self) -> Self:
         return self
@@ -134,14 +157,16 @@ class MeteredEvents:
     async def __anext__(self) -> Event:
         event = await anext(self._events)
         if isinstance(event, Spent):
-            # An endpoint that tells nothing has not used nothing.
-            self._used = event.usage.prompt_tokens + event.usage.completion_tokens or self._used
+            self._told = event.usage.prompt_tokens + event.usage.completion_tokens
         elif isinstance(event, TextPiece | ReasoningPiece | CallPiece):
-            self._used += 1
+            self._pieces += 1
         return event
 
     async def aclose(self) -> None:
-        self._hold.settle(self._used, counts=True)
+        # An endpoint that tells nothing has not used nothing.
+        self._hold.settle(self._told or self._prompt + self._pieces, counts=True)
+        if not self._told and self._trail is not None:
+            self._trail.estimated = Usage(self._prompt, self._pieces)
         await self._events.aclose()
 
 

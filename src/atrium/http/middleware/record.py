@@ -90,7 +90,8 @@ class Record:
         door = GATEWAY if exchange.olla else door_of(exchange.path)
         if exchange.caller is None or exchange.control or door is None:
             return
-        ran = Ran(exchange.trail.endpoint, exchange.model, exchange.usage)
+        guess = exchange.trail.estimated
+        ran = Ran(exchange.trail.endpoint, exchange.model, guess or exchange.usage, exact=guess is None)
         ended = (exchange.method, exchange.status)
         took = (time.time(), now - exchange.started)
         self._books.use(record_of(exchange.caller, door, ended, took, ran))
