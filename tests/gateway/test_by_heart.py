@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
+from contextlib import suppress
+from typing import IO
 
 import httptools
 import pytest
@@ -11,10 +14,11 @@ from hypothesis import strategies as st
 
 from atrium.http.asked import Asked, known_place
 from atrium.http.by_heart import KnownHead, known_head
-from tests.gateway.wire import connect, get, post, read_answer
+from tests.gateway.wire import PATIENCE, connect, get, post, read_answer
 from tests.running import RunningServer
 
 PATH = b"/olla/openai/v1/chat/completions"
+CHANGING = ("x-number", "date", "openai-processing-ms")
 MANY = 3000
 """Pipelined requests that come in few reads."""
 
@@ -148,6 +152,79 @@ def test_a_body_that_comes_late_behind_a_known_head_is_waited_for(relay: Running
             assert json.loads(read_answer(line).body)["body"] == '{"model": "m1", "pad": "x"}'
 
 
+def test_a_body_that_is_empty_behind_a_known_head_is_none(relay: RunningServer, key: str) -> None:
+    with connect(relay.url) as line:
+        for body in (b'{"model": "m1"}', b"", b""):
+            line.sendall(post("/olla/openai/echo", body, key))
+            answer = read_answer(line)
+            assert (answer.status, json.loads(answer.body)["body"]) == (200, body.decode())
+            assert answer.header("x-olla-model") == ("m1" if body else None)
+
+
+@pytest.mark.parametrize("more", [(), ("Connection: close",)])
+@pytest.mark.parametrize("how", ["", "empty, ", "status=404, ", "status=503, ", "gzip, "])
+@pytest.mark.parametrize("path", ["/olla/openai/v1/embeddings", "/v1/embeddings"])
+def test_an_answer_is_the_same_however_it_is_cut(
+    relay: RunningServer, key: str, path: str, how: str, more: tuple[str, ...]
+) -> None:
+    told: list[object] = []
+    with relay.client() as client:
+        for cut in ("whole", "apart"):
+            name = secrets.token_hex(8)
+            asked = post(path, b'{"model": "m1", "input": "x"}', key, f"X-Request-ID: {name}", *more)
+            with connect(relay.url) as line:
+                line.sendall(asked.replace(b"\r\n\r\n", f"\r\nX-Fake: {how}{cut}\r\n\r\n".encode(), 1))
+                answer = read_answer(line)
+                if more:
+                    assert line.recv(1) == b""
+            headers = [pair for pair in answer.headers if pair[1] != name and pair[0] not in CHANGING]
+            trailer = answer.trailers.rstrip(b"0123456789ms\r\n")
+            own = client.get(f"/api/admin/requests/{name}").json()
+            record = {field: own[field] for field in ("status", "bytes", "broken", "ran", "routing", "candidates")}
+            record |= {"tries": [one[:2] for one in own["tries"]], "prompt": own["prompt_tokens"]}
+            assert bool(trailer) is path.startswith("/olla")
+            told.append((answer.status, headers, answer.body, trailer, answer.whole, record))
+    assert told[0] == told[1]
+
+
+def test_trailers_of_a_body_are_no_headers_and_have_an_end(relay: RunningServer, key: str) -> None:
+    head = f"POST /olla/openai/echo HTTP/1.1\r\nHost: localhost\r\n{key}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connect(relay.url) as line:
+        line.sendall(head.encode() + b"2\r\n{}\r\n0\r\nX-Late: 1\r\nX-Later: 2\r\n\r\n")
+        told = json.loads(read_answer(line).body)
+        assert (told["body"], [pair for pair in told["headers"] if pair[0].startswith("x-late")]) == ("{}", [])
+        line.sendall(head.encode() + b"2\r\n{}\r\n0\r\n")
+        with suppress(OSError):
+            for _ in range(40):
+                line.sendall(b"X-Late: " + b"y" * 65536 + b"\r\n")
+        assert read_answer(line).status == 431
+
+
+def test_behind_what_ends_a_connection_nothing_is_asked(relay: RunningServer, key: str) -> None:
+    path = "/olla/openai/echo"
+    with relay.client() as client:
+        before = client.get("/internal/status").json()["system"]["total_requests"]
+        with connect(relay.url) as line:
+            refused = post(path, b"x" * 100_000)
+            line.sendall(refused[:-10])
+            assert read_answer(line).status == 401
+            line.sendall(refused[-10:] + post(path, b'{"model": "m1"}', key))
+            with suppress(ConnectionError):
+                assert line.recv(1) == b""
+        assert client.get("/internal/status").json()["system"]["total_requests"] == before
+
+
+def test_who_does_not_read_is_not_listened_to_for_ever(relay: RunningServer) -> None:
+    asked = post(PATH.decode(), b"{}", "X-Pad: " + "x" * 1000) * 1000
+    with connect(relay.url) as line:
+        line.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            for _ in range(100):
+                line.sendall(asked)
+        line.settimeout(PATIENCE)
+        assert {read_status(reader) for reader in [line.makefile("rb")] for _ in range(MANY)} == {401}
+
+
 def test_thousands_of_requests_behind_one_that_waits_are_answered_in_order(relay: RunningServer, key: str) -> None:
     with connect(relay.url) as line, line.makefile("rb") as reader:
         line.sendall(post("/olla/openai/echo", b'{"model": "m1"}', key) + post(PATH.decode(), b"{}") * MANY)
@@ -156,3 +233,12 @@ def test_thousands_of_requests_behind_one_that_waits_are_answered_in_order(relay
     assert len(answers) == MANY + 1
     assert answers[0].startswith(b"200 ")
     assert all(answer.startswith(b"401 ") for answer in answers[1:])
+
+
+def read_status(reader: IO[bytes]) -> int:
+    status, length = int(reader.readline().split()[1]), 0
+    while (line := reader.readline()) != b"\r\n":
+        name, _, value = line.partition(b":")
+        length = int(value) if name == b"content-length" else length
+    reader.read(length)
+    return status

@@ -220,3 +220,41 @@ async def test_what_cannot_be_written_waits_for_the_next_batch(storage: Storage)
     store.broken = False
     await log.flush()
     assert (await all_of_it(storage.usage)).requests == 25
+
+
+async def test_a_queue_that_cannot_be_written_stays_within_its_bound(storage: Storage) -> None:
+    store = Unsure(storage.usage)
+    log = UsageLog(store, UsageBounds(10, 3600), silent)
+    for _ in range(4):
+        for _ in range(15):
+            log.note(record(1))
+        with pytest.raises(OSError, match="no space"):
+            await log.flush()
+    store.broken = False
+    await log.flush()
+    assert (await all_of_it(storage.usage)).requests == 60
+
+
+class Slow(Unsure):
+    """A store that has written and does not say so yet."""
+
+    def __init__(self, store: StoredUsage) -> None:
+        super().__init__(store)
+        self.broken = False
+        self.written = asyncio.Event()
+        self.says_so = asyncio.Event()
+
+    async def write(self, records: Sequence[UsageRecord]) -> None:
+        await super().write(records)
+        self.written.set()
+        await self.says_so.wait()
+
+
+async def test_a_stop_in_mid_write_counts_nothing_twice(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atrium.services.usage.EVERY", 0.0)
+    store = Slow(storage.usage)
+    async with UsageLog(store, BOUNDS, silent) as log:
+        log.note(record(1))
+        await store.written.wait()
+        asyncio.get_running_loop().call_soon(store.says_so.set)
+    assert (await all_of_it(storage.usage)).requests == 1

@@ -242,7 +242,7 @@ class Forwarding(Sink):
         request.release_body()
         request.status, request.sent = status, len(body)
         self.usage = usage_of(body[-TAIL:]) or NO_USAGE
-        self.pieces = 1
+        self.pieces = int(bool(body))
         self._give_back(Outcome.SUCCESS, ANSWERED[status], Outcome.SUCCESS)
         request.answer(status, relayed_lines(request, self, self.lane.settings.cors, head), body)
 

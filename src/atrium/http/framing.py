@@ -69,7 +69,8 @@ class AnswerWriter:
         self._held.append(b"%b%b%b\r\n" % (status_line(status), lines, framing))
 
     def piece(self, data: bytes) -> None:
-        if self._bodiless:
+        # An empty chunk would be the last one.
+        if self._bodiless or not data:
             return
         self.sent += len(data)
         framed = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data

@@ -43,6 +43,8 @@ REFRESH_TIMEOUT = 2.0
 LEAST_RETRY = 1.0
 CLIENT_LEFT = 499
 MOST_ROUTES = 1024
+LONGEST_ROUTE = 512
+"""Bytes that a client may have a route known by; what is longer is worked out each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,8 @@ class Lane:
             known = Route(self._wanted(asked, model))
             if len(self._routes) >= MOST_ROUTES:
                 self._routes.clear()
-            self._routes[key] = known
+            if len(asked.path) + len(asked.target) + len(model) <= LONGEST_ROUTE:
+                self._routes[key] = known
         return known
 
     def _wanted(self, asked: Asked, model: str) -> Wanted:

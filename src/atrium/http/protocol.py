@@ -7,13 +7,12 @@ order in which they came on a connection.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any, cast
 
 import httptools
 from uvicorn._types import ASGI3Application, HTTPScope
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from atrium.core.errors import AtriumError, BadRequest, HeadersTooLarge, RequestTimeout, Unavailable
@@ -26,15 +25,13 @@ from atrium.http.lane import Lane
 from atrium.http.lines import refusal
 from atrium.http.reading import DISCARD_PATIENCE, MOST_DISCARDED
 from atrium.http.relayed import Relayed
-from atrium.http.scope import FromLane, mark_lane, scope_of
+from atrium.http.scope import FromLane, mark_lane, scope_of, scope_on
 from atrium.http.spelling import canonical_spelling, origin_form, without_offers
+from atrium.http.turns import MOST_PIPELINED, Cycle, Turns, as_cycle, as_relayed
 from atrium.settings.tree import Limits
 
-Cycle = RequestResponseCycle | Relayed
-MOST_PIPELINED = 8
 
-
-class Door(HttpToolsProtocol):
+class Door(Turns):
     """One client connection. A head too long or too slow, and one connection too many, are answered and closed."""
 
     limits = Limits()
@@ -57,12 +54,10 @@ class Door(HttpToolsProtocol):
         self._why: AtriumError | None = None
         """Why what came is refused, where it is not merely no HTTP."""
         self._too_slow: asyncio.TimerHandle | None = None
-        self._now: Cycle | None = None
-        """Whose turn it is; `cycle` is the newest, which may still wait for its turn."""
-        self._giving_turns = False
         self._lingering: asyncio.TimerHandle | None = None
         self._dropped = 0
-        self.idle_since = 0.0
+        self._fed = False
+        """The read that is being taken apart had something of a body in it."""
         self._known: KnownHead | None = None
         self._read = b""  # That is being taken apart, until its first head is.
 
@@ -81,18 +76,31 @@ class Door(HttpToolsProtocol):
         if in_head and b"pgrade:" in data:
             data = without_offers(data)
         self._arrived = len(data)
-        self.idle_since = 0.0
+        idle_since, self.idle_since = self.idle_since, 0.0
         if in_head and not self._begun:
             if self._known is not None and self._is_known(self._known, data):
                 return
             self._read = data
-        if self._parse(data) and in_head and self._in_head and self._begun:
+        if not self._parse(data):
+            return
+        if not self._in_head:
+            # Trailers, and what else stands between the bytes of a body.
+            self._measure(0 if in_head or self._fed else self._head_bytes + len(data))
+            self._fed = False
+        elif in_head and self._begun:
             # The head has come in part: from now on it must hurry.
             if self._too_slow is None:
                 self._watch_head()
-            self._head_bytes += len(data)
-            if self._head_bytes > self.limits.max_header:
-                self._refuse(self._head_too_large())
+            self._measure(self._head_bytes + len(data))
+        elif not (self.idle_since or self._is_answering):
+            # Empty lines between two requests.
+            self.idle_since = idle_since
+
+    def _measure(self, size: int) -> None:
+        """`size`: of what is held of a head or of trailers."""
+        self._head_bytes = size
+        if size > self.limits.max_header:
+            self._refuse(self._head_too_large())
 
     def _parse(self, data: bytes) -> bool:
         """Whether it was HTTP."""
@@ -117,8 +125,7 @@ class Door(HttpToolsProtocol):
         if body is None or lane is None or not (place.olla or lane.takes(place.prefix)):
             return False
         self._unwatch_head()
-        before = self.cycle
-        if before and not before.response_complete:
+        if not self._is_free:
             return False
         relayed = Relayed(lane, self, known.asked, keep_alive=True, expects=False)
         self.cycle = self._now = as_cycle(relayed)
@@ -144,6 +151,9 @@ class Door(HttpToolsProtocol):
         parser = self.parser
         if parser is None:
             return
+        if self.transport.is_closing():
+            # Behind what ended the connection nothing is asked any more. This ends the parsing.
+            raise Unavailable("The connection has ended")
         method = parser.get_method()
         if self.url[:1] != b"/":
             self.url = origin_form(self.url)
@@ -163,36 +173,30 @@ class Door(HttpToolsProtocol):
         read, self._read = self._read, b""
         self._known = known_head(read, asked) if read and keep else None
         relayed = Relayed(lane, self, asked, keep_alive=keep, expects=self.expect_100_continue)
-        before, self.cycle = self.cycle, as_cycle(relayed)
+        is_free, self.cycle = self._is_free, as_cycle(relayed)
         relayed.begin()
-        if not before or before.response_complete:
+        if is_free:
             self._now = self.cycle
             relayed.start()
         else:
             self.pipeline.appendleft((as_cycle(relayed), self._application))
             if len(self.pipeline) >= MOST_PIPELINED:
                 self.flow.pause_reading()
+            self._wait_for_reader()
 
     def _to_application(self) -> None:
         """uvicorn makes the scope when a message begins; here only what it answers itself needs one."""
-        self.scope = cast(
-            "HTTPScope",
-            {
-                "type": "http",
-                "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-                "http_version": "1.1",
-                "server": self.server,
-                "client": self.client,
-                "scheme": self.scheme,
-                "root_path": self.root_path,
-                "headers": self.headers,
-                "state": self.app_state.copy(),
-            },
-        )
+        self.scope = cast("HTTPScope", scope_on(self))
         super().on_headers_complete()
         self._read_on()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Trailers of a body are for nobody: merged into the head they would be headers that nobody has checked."""
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_body(self, body: bytes) -> None:
+        self._fed = True
         relayed = as_relayed(self.cycle)
         if relayed is None:
             super().on_body(body)
@@ -205,6 +209,7 @@ class Door(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_head = True
+        self._head_bytes = 0
         relayed = as_relayed(self.cycle)
         if relayed is None:
             super().on_message_complete()
@@ -212,39 +217,6 @@ class Door(HttpToolsProtocol):
             self.transport.close()
         else:
             relayed.end_body()
-
-    def on_response_complete(self) -> None:
-        """As uvicorn has it, but for its timer of each answer: `IdleWatch` has one for all."""
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        if self.flow.read_paused:
-            self.flow.resume_reading()
-        if self.pipeline:
-            self._give_turns()
-        else:
-            self.idle_since = time.monotonic()
-
-    def _give_turns(self) -> None:
-        """To the next request, and on to those behind it for as long as each is answered at once: one read can bring
-        thousands, so none may be answered from within the answer to the one before."""
-        if self._giving_turns:
-            return
-        self._giving_turns = True
-        try:
-            while self.pipeline and not (self._is_answering or self.transport.is_closing()):
-                cycle, app = self.pipeline.pop()
-                self._start_asgi_task(cycle, app)
-        finally:
-            self._giving_turns = False
-
-    @property
-    def _is_answering(self) -> bool:
-        return self._now is not None and not self._now.response_complete
-
-    def close_idle(self) -> None:
-        if not self.cycle or self.cycle.response_complete:
-            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch_head()
@@ -260,16 +232,6 @@ class Door(HttpToolsProtocol):
                 cycle.disconnected = True
                 cycle.message_event.set()
         super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if relayed := as_relayed(self._now):
-            relayed.pause()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if relayed := as_relayed(self._now):
-            relayed.resume()
 
     # What a relayed request calls.
 
@@ -313,15 +275,6 @@ class Door(HttpToolsProtocol):
 
     # Turns.
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """uvicorn calls this when a request's turn has come."""
-        self._now = cycle
-        relayed = as_relayed(cycle)
-        if relayed is None:
-            super()._start_asgi_task(cycle, app)
-        else:
-            relayed.start()
-
     def _start(self, cycle: Cycle) -> None:
         self._start_asgi_task(as_cycle(cycle), self._application)
 
@@ -329,20 +282,8 @@ class Door(HttpToolsProtocol):
     def _application(self) -> ASGI3Application:
         return cast("ASGI3Application", self.app)  # pyright: ignore[reportUnknownMemberType] - uvicorn's own union
 
-    def _read_on(self) -> None:
-        """Reading stops only when many requests wait: while it is stopped nobody sees that the client has left."""
-        if self.pipeline and len(self.pipeline) < MOST_PIPELINED:
-            self.flow.resume_reading()
-
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._why or BadRequest(msg.removesuffix("."), hint="Send HTTP/1.1"))
-
-    def timeout_keep_alive_handler(self) -> None:
-        """A client that does not read what was written to it may not keep the connection by that."""
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()
-        else:
-            super().timeout_keep_alive_handler()
 
     def _measure_head(self) -> None:
         """A head that came in one read with other things. Raises HeadersTooLarge, which ends the parsing."""
@@ -389,12 +330,3 @@ class Door(HttpToolsProtocol):
         known = self._begun or bool(self.cycle)
         url, headers = (self.url, self.headers) if known else (b"", [])
         self.transport.write(refusal(error, url, headers, self.lane.settings.cors if self.lane else None))
-
-
-def as_cycle(one: Cycle) -> RequestResponseCycle:
-    """uvicorn looks at what both have in common."""
-    return cast("RequestResponseCycle", one)
-
-
-def as_relayed(one: object) -> Relayed | None:
-    return one if isinstance(one, Relayed) else None

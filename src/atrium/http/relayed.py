@@ -95,7 +95,8 @@ class Relayed:
         """Head and body are here, and it is its turn."""
         self._turn, self.more_body = True, False
         self.begin()
-        self.take_body(body)
+        if body:
+            self.take_body(body)
         self._proceed()
 
     def begin(self) -> None:

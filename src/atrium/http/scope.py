@@ -7,6 +7,7 @@ from typing import cast
 from urllib.parse import unquote
 
 from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from atrium.core.errors import Internal
 from atrium.http.asked import Asked
@@ -98,4 +99,19 @@ def scope_of(asked: Asked, request_id: str) -> Scope:
         "client": (asked.peer, 0) if asked.peer else None,
         "server": None,
         "state": {},
+    }
+
+
+def scope_on(connection: HttpToolsProtocol) -> Scope:
+    """For a request that begins; method and path follow."""
+    return {
+        "type": "http",
+        "asgi": {"version": connection.asgi_version, "spec_version": "2.3"},
+        "http_version": "1.1",
+        "server": connection.server,
+        "client": connection.client,
+        "scheme": connection.scheme,
+        "root_path": connection.root_path,
+        "headers": connection.headers,
+        "state": connection.app_state.copy(),
     }

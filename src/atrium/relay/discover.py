@@ -49,8 +49,9 @@ async def look_closer(endpoint: Endpoint) -> None:
     """Which of Ollama's abilities this one has: OpenAI's paths are newer than it, and so are log probabilities."""
     timeout = max(LIST_TIMEOUT, endpoint.spec.check_timeout)
     probed = await ask(endpoint, "/v1/models", timeout)
-    endpoint.v1 = probed.head.status not in MISSING
     told = await ask(endpoint, "/api/version", timeout)
+    # Not before the list is read anew, with which every choice that was made by it is forgotten.
+    endpoint.v1 = probed.head.status not in MISSING
     endpoint.version = version_of(told.body) if told.head.status == 200 else ()
 
 

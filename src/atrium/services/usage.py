@@ -51,7 +51,9 @@ class UsageLog:
 
     async def __aexit__(self, *_: object) -> None:
         if self._task is not None:
-            self._task.cancel()
+            # Not in mid-write: what was written but not heard of would be written twice.
+            async with self._writing:
+                self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self.flush()
 
@@ -74,7 +76,11 @@ class UsageLog:
         try:
             await self._store.write([*batch, *folded])
         except BaseException:
-            self._waiting.extendleft(reversed(batch))
+            for record in reversed(batch):
+                if len(self._waiting) < self._bounds.queue:
+                    self._waiting.appendleft(record)
+                else:
+                    self._fold(record)
             for record in folded:
                 self._fold(record)
             raise

@@ -7,11 +7,11 @@ A request's `X-Fake` header, or `[fake …]` in its text, names what goes wrong,
 `close`, `half` (of a chunk), `short` (less than its content-length), `long` (more), `big-head`, `endless`, `garbage`,
 `redirect`, `drip` (a head byte by byte without end), `type=text/html`, `gzip` (a packed body), `early` (an answer
 before the request is here), `deaf` (reads no body until `/hear` is asked), `silent-close` (after the answer),
-`interim`, `trailers`, `old` (HTTP/1.0), `broken` (an error in mid stream), `aloud` (thoughts stand in the answer).
-What it was sent comes back under `/echo`, and what it answered last under `/last`. `/when?in_flight=1` answers once
-so many requests are under way, `/when?hung_up=1` and `/when?received=1` once so many connections or bytes were. A
-tool is called when the last message has the word `call`, thoughts come when they are asked for, and an answer has the
-shape it was to have.
+`interim`, `trailers`, `old` (HTTP/1.0), `empty` (no body), `apart` (the head, and a moment later the body), `broken`
+(an error in mid stream), `aloud` (thoughts stand in the answer). What it was sent comes back under `/echo`, and what
+it answered last under `/last`. `/when?in_flight=1` answers once so many requests are under way, `/when?hung_up=1` and
+`/when?received=1` once so many connections or bytes were. A tool is called when the last message has the word `call`,
+thoughts come when they are asked for, and an answer has the shape it was to have.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from atrium.engines.workers.fake_request import Reader, Request
 
 MOST_REQUEST = 256 * 1024 * 1024
 ENDLESS = b"x" * 16384
+APART = 0.05
+"""Seconds between a head and its body."""
 
 
 class FakeEndpoint:
@@ -246,17 +248,23 @@ class Answering:
             self.writer.write(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n")
         if "slow" in self.faults:
             await asyncio.sleep(float(self.faults["slow"].removesuffix("ms")) / 1000)
-        head_only = self.request.method == "HEAD"
+        body = b"" if "empty" in self.faults else body
         kind = self.faults.get("type", "application/json")
-        self.head(status, f"content-type: {kind}\r\ncontent-length: {len(body)}\r\n{extra}")
-        self.writer.write(b"" if head_only else body)
+        lines = f"content-type: {kind}\r\ncontent-length: {len(body)}\r\n{extra}"
+        body = b"" if self.request.method == "HEAD" else body
+        if "apart" in self.faults:
+            self.head(status, lines)
+            await asyncio.sleep(APART)
+            self.writer.write(body)
+        else:
+            self.head(status, lines, body)
         await self.writer.drain()
 
-    def head(self, status: int, lines: str) -> None:
+    def head(self, status: int, lines: str, body: bytes = b"") -> None:
         number = next(NUMBERS)
         version = "1.0" if "old" in self.faults else "1.1"
         own = f"HTTP/{version} {status} Fine\r\nx-number: {number}\r\nset-cookie: a=b\r\nx-olla-endpoint: liar\r\n"
-        self.writer.write(f"{own}connection: x-hop, keep-alive\r\nx-hop: 1\r\n{lines}\r\n".encode())
+        self.writer.write(f"{own}connection: x-hop, keep-alive\r\nx-hop: 1\r\n{lines}\r\n".encode() + body)
 
     def chunk(self, data: bytes) -> None:
         self.writer.write(b"%x\r\n%b\r\n" % (len(data), data))
