@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, Self
 
+import msgspec
+
 
 class Finish(Enum):
     STOP = "stop"
@@ -100,8 +102,7 @@ class Ended:
     """The stop string that was met, if one was."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens by the model's own tokenizer, template included. The prompt counts once whatever the choices."""
 
     prompt_tokens: int = 0

@@ -45,26 +45,24 @@ NOWHERE = Route(Wanted(""))
 class Forwarding(Sink):
     """One request's way to an endpoint."""
 
-    # What most requests never change stands here once: setting it for each costs as much as choosing.
-    routing: Routing | None = None
-    source = b""
-    sticky = b""
-    """Lines that tell of the session, where sessions are kept."""
-    choice: Choice[Endpoint] | None = None
-    endpoint: Endpoint | None = None
-    waited = 0.0
-    usage = NO_USAGE
-    _route = NOWHERE
-    _upstream: Upstream | None = None
-    _leased_at = _heard = 0.0
-    _answered = _paused = False
-    _task: asyncio.Task[None] | None = None
-    _rewritten: UpstreamError | None = None
-    _pin: Pin | None = None
-    _taker: UsageTaker | None = None
-    asked_bytes = pieces = 0
-
     def __init__(self, lane: Lane, request: Client, call: Call) -> None:
+        self.routing: Routing | None = None
+        self.source = b""
+        self.sticky = b""
+        """Lines that tell of the session, where sessions are kept."""
+        self.choice: Choice[Endpoint] | None = None
+        self.endpoint: Endpoint | None = None
+        self.waited = 0.0
+        self.usage = NO_USAGE
+        self._route = NOWHERE
+        self._upstream: Upstream | None = None
+        self._leased_at = self._heard = 0.0
+        self._answered = self._paused = False
+        self._task: asyncio.Task[None] | None = None
+        self._rewritten: UpstreamError | None = None
+        self._pin: Pin | None = None
+        self._taker: UsageTaker | None = None
+        self.asked_bytes = self.pieces = 0
         self.lane = lane
         self.request = request
         self.asked = request.asked

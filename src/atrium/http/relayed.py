@@ -56,29 +56,28 @@ class Connection(Protocol):
 
 class Relayed:
     # What the protocol looks at.
-    response_complete = False
     disconnected = False
-    more_body = True
     message_event = NOBODY_WAITS
-    # What most requests never change stands here once.
-    limits = b""
-    caller: Caller | None = None
-    claim = UNCLAIMED
-    status = 0
-    sent = 0
-    """Bytes of the body, once it has ended."""
-    broken = ""
-    writer: AnswerWriter | None = None
-    forwarding: Forwarding | None = None
-    upload: Upload | None = None
-    """A body that goes on as it comes."""
-    _turn = False
-    _failure: AtriumError | None = None
-    _size = 0
-    _held = 0
-    _looking: asyncio.Task[None] | None = None
 
     def __init__(self, lane: Lane, connection: Connection, asked: Asked, *, keep_alive: bool, expects: bool) -> None:
+        self.response_complete = False
+        self.more_body = True
+        self.limits = b""
+        self.caller: Caller | None = None
+        self.claim = UNCLAIMED
+        self.status = 0
+        self.sent = 0
+        """Bytes of the body, once it has ended."""
+        self.broken = ""
+        self.writer: AnswerWriter | None = None
+        self.forwarding: Forwarding | None = None
+        self.upload: Upload | None = None
+        """A body that goes on as it comes."""
+        self._turn = False
+        self._failure: AtriumError | None = None
+        self._size = 0
+        self._held = 0
+        self._looking: asyncio.Task[None] | None = None
         self.lane = lane
         self.asked = asked
         self.connection = connection

@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
+from msgspec import structs
+
 from atrium.core.answers import Begun, Event, EventStream, Spent, Timing, Usage
 from atrium.core.errors import AtriumError, EngineNonsense, EngineSilent, Internal, UpstreamTimeout
 from atrium.core.ports import Prepared
@@ -155,7 +157,7 @@ class ManyChoices:
             self._running -= 1
             self._add(event)
             if not self._running:
-                return Spent(replace(self._usage, prompt_tokens=sum(self._prompts.values())), self._timing)
+                return Spent(structs.replace(self._usage, prompt_tokens=sum(self._prompts.values())), self._timing)
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
@@ -199,7 +201,7 @@ class ManyChoices:
             self._opened.set_exception(error)
 
     def _add(self, spent: Spent) -> None:
-        self._usage = replace(
+        self._usage = structs.replace(
             self._usage,
             # With pictures only the engine knows how long the prompt is; it is the same for all choices.
             prompt_tokens=max(self._usage.prompt_tokens, spent.usage.prompt_tokens),
