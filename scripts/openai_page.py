@@ -101,7 +101,7 @@ TESTS: Mapping[str, str] = {
     "echo": "openai_wire::test_an_echo_is_the_prompt_to_the_letter",
     "suffix": "openai_requests::test_the_best_of_fewer_than_wanted_is_refused",
 }
-OWN: Mapping[str, str] = {"logprobs": "openai_wire::test_a_raw_completions_scores_stand_where_their_tokens_do"}
+OWN: Mapping[str, str] = {"logprobs": "openai_wire::test_an_echos_tokens_have_the_scores_that_generating_them_tells"}
 """Fields that completions have in another form."""
 BEHAVIOUR = (
     ("a schema is enforced keyword by keyword", "enforce_schema::test_keywords_of_the_list_stay_as_they_are"),
@@ -131,6 +131,18 @@ BEHAVIOUR = (
     ("a prompt that does not fit is refused by default", "shortening::test_by_default_what_does_not_fit_is_refused"),
     ("calls and their answers leave together", "shortening::test_a_call_and_its_answer_leave_together"),
     ("nobody sees another one's kept chats", "kept_chats::test_nobody_sees_what_is_another_ones"),
+    (
+        "a scored echo's tokens are its text, one for each token of the prompt",
+        "openai_wire::test_an_echos_tokens_are_its_text_whatever_they_are",
+    ),
+    (
+        "`echo` with `logprobs` is refused for a model of an endpoint",
+        "openai_to_ollama::test_an_endpoints_scores_of_a_prompt_are_not_invented",
+    ),
+    (
+        "a model is warmed up before it counts as loaded",
+        "warming::test_a_model_makes_an_empty_run_before_it_counts_as_loaded",
+    ),
     ("bad input is a 4xx that names the field", "bad_input::test_a_bad_body_is_a_400_that_says_why"),
 )
 

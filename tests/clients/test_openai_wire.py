@@ -270,7 +270,41 @@ def test_a_raw_completions_scores_stand_where_their_tokens_do(server: RunningSer
     assert len(scores["tokens"]) == len(scores["token_logprobs"]) == len(scores["text_offset"])
     for token, offset in zip(scores["tokens"], scores["text_offset"], strict=True):
         assert choice["text"][offset : offset + len(token)] == token
-    assert all(len(best) <= 2 for best in scores["top_logprobs"])
+    assert all(len(best) <= 2 for best in scores["top_logprobs"][1:])
+
+
+def test_an_echos_tokens_have_the_scores_that_generating_them_tells(server: RunningServer) -> None:
+    ids = [504, 2365, 6354, 16438, 27003, 690, 260]
+    alone = complete(server, prompt=ids, echo=True, logprobs=3, max_tokens=0).json()["choices"][0]
+    scores = alone["logprobs"]
+    assert (scores["token_logprobs"][0], scores["top_logprobs"][0]) == (None, None)
+    assert len(scores["tokens"]) == len(ids)
+    for place in (1, 3, 6):
+        forced = complete(server, prompt=ids[:place], max_tokens=1, logprobs=3, logit_bias={ids[place]: 100}).json()
+        told = forced["choices"][0]["logprobs"]
+        assert told["tokens"] == scores["tokens"][place : place + 1]
+        assert told["token_logprobs"][0] == pytest.approx(scores["token_logprobs"][place], abs=1e-2)
+        assert told["top_logprobs"][0] == pytest.approx(scores["top_logprobs"][place], abs=1e-2)
+    longer = complete(server, prompt=ids, echo=True, logprobs=3, max_tokens=2).json()["choices"][0]["logprobs"]
+    assert longer["token_logprobs"][1:7] == pytest.approx(scores["token_logprobs"][1:], abs=1e-2)
+    assert len(longer["tokens"]) == len(ids) + 2
+
+
+@pytest.mark.parametrize("prompt", ["  A \U0001f389 fête\n", [1, 9690, 198, 2, 198, 1, 0, 198], "The", ""])
+def test_an_echos_tokens_are_its_text_whatever_they_are(server: RunningServer, prompt: str | list[int]) -> None:
+    """Characters of several tokens, control tokens among them those that end an answer, a single token, none."""
+    body = {"prompt": prompt, "echo": True, "logprobs": 0}
+    whole = complete(server, **body, max_tokens=1).json()
+    choice, scores = whole["choices"][0], whole["choices"][0]["logprobs"]
+    assert "".join(scores["tokens"]) == choice["text"]
+    count = whole["usage"]["prompt_tokens"] if prompt else 0
+    assert [chance is None for chance in scores["token_logprobs"][:count]] == [True, *[False] * (count - 1)][:count]
+    places = [sum(map(len, scores["tokens"][:n])) for n in range(len(scores["tokens"]))]
+    assert scores["text_offset"] == places
+    streamed = complete(server, **body, max_tokens=1, stream=True).text.split("\n\n")
+    told = [json.loads(line[6:])["choices"][0]["logprobs"] for line in streamed if line.startswith("data: {")]
+    for name in ("tokens", "text_offset"):
+        assert [one for part in told if part for one in part[name]] == scores[name]
 
 
 def test_the_best_of_several_texts_is_given(server: RunningServer) -> None:

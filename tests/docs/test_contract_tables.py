@@ -29,6 +29,19 @@ def test_every_row_names_a_test_that_exists(page: Path) -> None:
         assert any(f"def {test}(" in source.read_text() for source in sources), f"{page.name}: {file}::{test}"
 
 
+def test_every_row_of_a_table_with_tests_names_one() -> None:
+    without: list[str] = []
+    for page in PAGES:
+        head, tested = "", False
+        for line in page.read_text().splitlines():
+            if re.fullmatch(r"\|[-| :]+\|", line):
+                tested = head.lower().rstrip("| ").endswith("| test")
+            elif tested and head.startswith("|") and line.startswith("|") and not re.search(r"`\w+::test_\w+`", line):
+                without.append(f"{page.name}: {line}")
+            head = line
+    assert not without
+
+
 def test_the_page_of_openais_fields_is_made_from_their_tables() -> None:
     made = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "openai_page.py")], capture_output=True, text=True, check=True

@@ -20,6 +20,9 @@ from atrium.core.models import ModelCard
 from atrium.core.people import Caller
 from atrium.core.ports import Engines, Lease
 from atrium.decisions.fake_address import fake_card
+from atrium.relay.deadlines import Deadlines
+from atrium.relay.prompt_scores import PromptScorer
+from atrium.relay.tokens import text_of
 from tests.engines.supervised import ANNA, BERT, MIB, PATIENCE, complete, stream, supervised
 from tests.weights import smollm2_card
 
@@ -80,6 +83,24 @@ async def test_equal_prompts_and_seeds_give_equal_text(tmp_path: Path, card: Mod
             await complete(lease.runner.socket, prompt, 12, temperature=1, seed=7, cache_prompt=False) for _ in "12"
         ]
         assert first == again
+
+
+async def test_a_prompts_tokens_have_the_scores_that_generating_them_told(
+    tmp_path: Path, card: ModelCard, prompt: list[int]
+) -> None:
+    async with supervised(tmp_path) as (engines, _), engines.lease(card, ANNA) as lease:
+        socket = lease.runner.socket
+        async with aclosing(stream(socket, prompt, 6, n_probs=3, return_tokens=True)) as events:
+            said = [event async for event in events if not event["stop"]]
+        told = [(event["tokens"][-1], event["completion_probabilities"][-1]["logprob"]) for event in said]
+        ids = (*prompt, *(token for token, _ in told))
+        text = await text_of(ids, lease.runner, Deadlines())
+        scores = await PromptScorer(lease.runner, Deadlines(), ids, 3)(text, range(len(ids)))
+        assert len(scores) == len(ids) - 1
+        chances = [score.chosen.logprob for score in scores[-len(told) :]]
+        assert chances == pytest.approx([chance for _, chance in told], abs=1e-2)
+        assert all(len(score.others) == 3 for score in scores)
+        assert text.endswith("".join(score.chosen.token for score in scores))
 
 
 async def test_twenty_askers_cause_one_load(tmp_path: Path, card: ModelCard) -> None:

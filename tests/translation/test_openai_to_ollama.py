@@ -196,6 +196,14 @@ def test_completions_are_raw_generations(client: openai.OpenAI, den: Fake) -> No
     assert "".join(chunk.choices[0].text for chunk in streamed) == WORDS
 
 
+def test_an_endpoints_scores_of_a_prompt_are_not_invented(client: openai.OpenAI, den: Fake) -> None:
+    before = den.counts()["asked"]
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model="llama3", prompt="one", echo=True, logprobs=1, max_tokens=4)
+    assert (refused.value.param, refused.value.code) == ("logprobs", "unsupported_parameter")
+    assert den.counts()["asked"] == before
+
+
 def test_vectors_come_in_both_forms_and_cut_to_length(client: openai.OpenAI) -> None:
     plain = client.embeddings.create(model="nomic-embed", input=["a", "b"], encoding_format="float")
     assert [one.embedding for one in plain.data] == [pytest.approx([0.6, 0.8])] * 2

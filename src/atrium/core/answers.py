@@ -142,6 +142,15 @@ class EventStream(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """A prompt as text; without any, it shows nothing."""
+
+    text: str = ""
+    scores: tuple[TokenScore, ...] | None = None
+    """Of its tokens but the first, which has nothing before it; their texts end the text. None: not asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Events:
     """An answer that Atrium renders itself.
 
@@ -159,8 +168,8 @@ class Events:
     """What this model could not honour and does no harm by its absence, beside what the request names itself."""
     truncated: int = 0
     """Turns of the conversation that were dropped since it did not fit, as the caller allowed."""
-    echoes: tuple[str, ...] = ()
-    """The prompts as text, in their order, where the caller wants them in front."""
+    echoes: tuple[Echo, ...] = ()
+    """The prompts, in their order, where the caller wants them in front."""
 
 
 @dataclass(frozen=True, slots=True)

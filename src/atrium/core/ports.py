@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
 
-from atrium.core.answers import Embedded, EventStream
+from atrium.core.answers import Echo, Embedded, EventStream
 from atrium.core.completions import CompletionPage, CompletionQuery, KeptCompletion
 from atrium.core.endpoints import RemoteModel, Runner, RunnerPlan, RunnerStatus
 from atrium.core.models import Available, Catalog, Installing, ModelCard, Said
@@ -132,8 +132,11 @@ class Relay(Protocol):
         """Token ids of embedding inputs with the model's own start and end tokens. Raises InvalidValue."""
         ...
 
-    async def text_of(self, ids: Sequence[int], runner: Runner) -> str:
-        """What token ids stand for. Raises EngineFailed."""
+    async def echo(self, prompt: Prompt, top: int | None, runner: Runner) -> Echo:
+        """The prompt as text, scored with as many likeliest tokens unless `top` is None, which needs a slot.
+
+        Raises NotSent, EngineFailed, UpstreamFailed, UpstreamTimeout.
+        """
         ...
 
     async def embed(self, inputs: Sequence[str] | Sequence[Sequence[int]], runner: Runner) -> Embedded:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from atrium.core.answers import Embedded, EventStream
+from atrium.core.answers import Echo, Embedded, EventStream
 from atrium.core.endpoints import Runner
 from atrium.core.errors import ContextTooLong, EngineFailed, InvalidValue, UpstreamFailed
 from atrium.core.models import ModelCard, Vocabulary
@@ -28,11 +28,12 @@ from atrium.dialects.llamacpp.template import ChatTemplate, Piece
 from atrium.dialects.llamacpp.tools import offered
 from atrium.dialects.ollama.template import to_jinja
 from atrium.relay.deadlines import Deadlines
+from atrium.relay.prompt_scores import PromptScorer
 from atrium.relay.rendering import Renderer, rendered_now
 from atrium.relay.replies import ReplyStream
 from atrium.relay.send import post, posted
 from atrium.relay.shapes import Shaper
-from atrium.relay.tokens import Counted, Tokenizer, ids_alone, known, start_of, text_of, wrapped
+from atrium.relay.tokens import Counted, Tokenizer, ids_alone, known, start_of, text_of, unwrapped, wrapped
 
 TOO_LONG = re.compile(r"too large|larger than|exceed|too long", re.IGNORECASE)
 MOST_TEMPLATES = 64
@@ -132,8 +133,18 @@ class RunnerRelay:
                 ids.append(wrapped(known(one, vocabulary, "input"), vocabulary))
         return tuple(ids)
 
-    async def text_of(self, ids: Sequence[int], runner: Runner) -> str:
-        return await text_of(ids, runner, self._deadlines)
+    async def echo(self, prompt: Prompt, top: int | None, runner: Runner) -> Echo:
+        if isinstance(prompt, str):
+            text, ids, shown = prompt, (), range(0)
+            if prompt and top is not None:
+                ids = (await Tokenizer(runner, self._deadlines, most=runner.context)(prompt, special=True)).ids
+                shown = unwrapped(ids, runner.card.facts.vocabulary)
+        else:
+            text, ids, shown = await text_of(prompt, runner, self._deadlines), tuple(prompt), range(len(prompt))
+        if top is None:
+            return Echo(text)
+        deadlines = self._deadlines.after_prompt(len(ids) / SLOWEST)
+        return Echo(text, await PromptScorer(runner, deadlines, ids, top)(text, shown))
 
     async def embed(self, inputs: Sequence[str] | Sequence[Sequence[int]], runner: Runner) -> Embedded:
         tokens = sum(len(one) // CHARACTERS if isinstance(one, str) else len(one) for one in inputs)

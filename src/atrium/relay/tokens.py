@@ -104,6 +104,13 @@ def wrapped(ids: Sequence[int], vocabulary: Vocabulary) -> tuple[int, ...]:
     return (*start, *ids, *end)
 
 
+def unwrapped(ids: Sequence[int], vocabulary: Vocabulary) -> range:
+    """Places of the ids that are the text's own: all but the start and end tokens that the tokenizer added."""
+    start = int(vocabulary.add_bos and list(ids[:1]) == [vocabulary.bos])
+    end = int(vocabulary.add_eos and list(ids[start:][-1:]) == [vocabulary.eos])
+    return range(start, len(ids) - end)
+
+
 def start_of(vocabulary: Vocabulary) -> tuple[int, ...]:
     """For an empty prompt: a model needs something to go on from."""
     start = vocabulary.bos if vocabulary.bos is not None else vocabulary.eos

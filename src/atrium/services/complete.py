@@ -9,19 +9,31 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from atrium.core.answers import Begun, ChoiceEvent, Ended, Event, Events, EventStream, Finish, Spent, TextPiece, Usage
-from atrium.core.errors import InvalidValue
+from atrium.core.answers import (
+    Begun,
+    ChoiceEvent,
+    Echo,
+    Ended,
+    Event,
+    Events,
+    EventStream,
+    Finish,
+    Spent,
+    TextPiece,
+    Usage,
+)
+from atrium.core.errors import EngineNonsense, EngineSilent, InvalidValue, Unsupported
 from atrium.core.models import Ability
 from atrium.core.people import Caller
 from atrium.core.ports import Draft, Engines, Lease, Models, Relay
-from atrium.core.requests import Completion
+from atrium.core.requests import Completion, Prompt
 from atrium.core.trails import Trail
 from atrium.decisions.fill_request import fill_completion
 from atrium.decisions.fit_context import fit_context
 from atrium.decisions.resolve_name import resolve_name
 from atrium.decisions.tune_card import tune_card
 from atrium.services.elsewhere import Elsewhere
-from atrium.services.generation import Held, Part, begin
+from atrium.services.generation import Held, Part, begin, report, too_late
 from atrium.services.leasing import Leasing
 
 MOST_GENERATIONS = 128
@@ -47,28 +59,32 @@ class Complete:
         return await self._run(completion, caller, trail or Trail(), scored=True)
 
     async def _run(self, completion: Completion, caller: Caller, trail: Trail, *, scored: bool) -> Events:
+        top = completion.top_logprobs if scored else None
         if self.elsewhere.answers(completion.model, self.models.snapshot(), Ability.COMPLETION):
+            if completion.echo and top is not None:
+                raise elsewhere_unscored()
             answer = await self.elsewhere.complete(completion, trail)
         else:
-            answer = await self._begin(completion, caller)
+            answer = await self._begin(completion, caller, top)
         if completion.best_of == completion.choices:
             return answer
         best = await best_of(answer.events, completion, scored=scored)
         return replace(answer, events=best)
 
-    async def _begin(self, completion: Completion, caller: Caller) -> Events:
+    async def _begin(self, completion: Completion, caller: Caller, top: int | None) -> Events:
+        """`top`: the likeliest tokens that are wanted of an echo, too; None: no scores."""
         card = resolve_name(completion.model, self.models.snapshot(), Ability.COMPLETION)
         card = tune_card(card, completion.tuning)
         completion = fill_completion(completion, card.config)
         drafts = await self.relay.draft_completion(completion, card)
 
         async def act(lease: Lease, stack: AsyncExitStack) -> Events:
-            return await self._open(completion, drafts, lease, stack)
+            return await self._open(completion, drafts, lease, stack, top)
 
         return await Leasing(self.engines).run(card, caller, completion.keep_alive, act)
 
     async def _open(
-        self, completion: Completion, drafts: Sequence[Draft], lease: Lease, stack: AsyncExitStack
+        self, completion: Completion, drafts: Sequence[Draft], lease: Lease, stack: AsyncExitStack, top: int | None
     ) -> Events:
         deadline = asyncio.get_running_loop().time() + self.answer_timeout
         seed = completion.sampling.seed
@@ -79,7 +95,7 @@ class Complete:
             for choice in range(completion.best_of):
                 own = None if seed is None else seed + choice
                 parts.append(Part(number * completion.best_of + choice, prepared, room, own))
-        echoes = await self._echoes(completion, lease) if completion.echo else ()
+        echoes = await self._echoes(completion, lease, top, deadline) if completion.echo else ()
         if completion.sampling.max_tokens == 0:
             await stack.aclose()
             events: EventStream = Replay(nothing_said(parts))
@@ -88,12 +104,30 @@ class Complete:
         name = completion.model or lease.runner.card.name
         return Events(name, lease.runner.fingerprint, events, drafts[0].dropped, echoes=echoes)
 
-    async def _echoes(self, completion: Completion, lease: Lease) -> tuple[str, ...]:
-        texts = [
-            prompt if isinstance(prompt, str) else await self.relay.text_of(prompt, lease.runner)
-            for prompt in completion.prompts
-        ]
-        return tuple(texts)
+    async def _echoes(self, completion: Completion, lease: Lease, top: int | None, deadline: float) -> tuple[Echo, ...]:
+        """Each scored prompt has a turn of its own, so that long ones let others in between."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                return tuple([await self._echo(prompt, lease, top) for prompt in completion.prompts])
+        except TimeoutError:
+            raise too_late() from None
+        except (EngineSilent, EngineNonsense) as broken:
+            report(broken, lease)
+            raise
+
+    async def _echo(self, prompt: Prompt, lease: Lease, top: int | None) -> Echo:
+        if top is None:
+            return await self.relay.echo(prompt, None, lease.runner)
+        async with lease.turn():
+            return await self.relay.echo(prompt, top, lease.runner)
+
+
+def elsewhere_unscored() -> Unsupported:
+    return Unsupported(
+        "'logprobs' with 'echo' is for models of this server: an endpoint's scores of a prompt are not read",
+        hint="Leave out one of them, or ask the endpoint itself through `/olla/`",
+        param="logprobs",
+    )
 
 
 def nothing_said(parts: Sequence[Part]) -> list[Event]:

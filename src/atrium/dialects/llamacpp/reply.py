@@ -146,11 +146,11 @@ class ReplyReader:
         """Of tokens that are text; the one that ends the answer is none."""
         most = self._reading.top_logprobs or 0
         return tuple(
-            TokenScore(_chance(prob), tuple(_chance(other) for other in prob.top_logprobs[:most]))
+            TokenScore(chance_of(prob), tuple(chance_of(other) for other in prob.top_logprobs[:most]))
             for prob in chunk.completion_probabilities
             if prob.bytes
         )
 
 
-def _chance(prob: Prob) -> TokenChance:
+def chance_of(prob: Prob) -> TokenChance:
     return TokenChance(prob.token, bytes(prob.bytes), prob.logprob)

@@ -57,14 +57,16 @@ class ErrorAnswer(msgspec.Struct):
 class ChunkReader:
     """Raises EngineFailed for what is no chunk, and for the engine's own error events."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = MOST_LINE) -> None:
+        """`longest`: bytes that one event may have."""
+        self._longest = longest
         self._rest = b""
         self._decoder = msgspec.json.Decoder(Chunk)
 
     def feed(self, data: bytes) -> list[Chunk]:
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
-        if len(self._rest) > MOST_LINE:
+        if len(self._rest) > self._longest:
             raise EngineNonsense("The engine sent a line without end")
         chunks: list[Chunk] = []
         for line in lines:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import orjson
 
-from atrium.core.answers import Begun, Ended, Event, Finish, Spent, TextPiece, TokenScore
+from atrium.core.answers import Begun, Echo, Ended, Event, Finish, Spent, TextPiece, TokenScore
 from atrium.dialects.openai.answer import Collected
 from atrium.dialects.openai.stream import DONE, Stamp, usage_object
 
 
-def completion_body(stamp: Stamp, collected: Collected, *, echoes: Sequence[str], scored: bool) -> bytes:
-    """`echoes`: for each choice the text to put in front of it, empty when the caller wants no echo."""
+def completion_body(stamp: Stamp, collected: Collected, *, echoes: Sequence[Echo], scored: bool) -> bytes:
+    """`echoes`: for each choice what to put in front of it, empty when the caller wants no echo."""
     choices: list[dict[str, object]] = []
     for index, choice in sorted(collected.choices.items()):
         echo = echoes[index]
         choices.append(
             {
-                "text": echo + "".join(choice.text),
+                "text": echo.text + "".join(choice.text),
                 "index": index,
-                "logprobs": logprobs_object(choice.scores, len(echo)) if scored else None,
+                "logprobs": logprobs_object(choice.scores, echo=echo) if scored else None,
                 "finish_reason": choice.finish.value,
             }
         )
@@ -37,24 +38,31 @@ def completion_body(stamp: Stamp, collected: Collected, *, echoes: Sequence[str]
     )
 
 
-def logprobs_object(scores: Sequence[TokenScore], start: int) -> dict[str, object]:
-    """`start` is the offset of the first token in the text, in characters."""
-    offsets: list[int] = []
-    for score in scores:
-        offsets.append(start)
-        start += len(score.chosen.token)
+def logprobs_object(scores: Sequence[TokenScore], start: int = 0, *, echo: Echo | None = None) -> dict[str, object]:
+    """`start` is the offset of the first token in the text, in characters; of `echo`, if one is given, its end.
+
+    The first token of an echo has nothing before it, so its chance is null.
+    """
+    first: list[str] = []
+    if echo is not None and echo.scores is None:
+        start = len(echo.text)
+    elif echo is not None and echo.text:
+        scores = [*(echo.scores or ()), *scores]
+        first = [echo.text[: len(echo.text) - sum(len(s.chosen.token) for s in echo.scores or ())]]
+    tokens = [*first, *(s.chosen.token for s in scores)]
+    nothing: list[None] = [None] * len(first)
     return {
-        "tokens": [s.chosen.token for s in scores],
-        "token_logprobs": [s.chosen.logprob for s in scores],
-        "top_logprobs": [{o.token: o.logprob for o in s.others} or None for s in scores],
-        "text_offset": offsets,
+        "tokens": tokens,
+        "token_logprobs": [*nothing, *(s.chosen.logprob for s in scores)],
+        "top_logprobs": [*nothing, *({o.token: o.logprob for o in s.others} or None for s in scores)],
+        "text_offset": [*accumulate(map(len, tokens[:-1]), initial=start)] if tokens else [],
     }
 
 
 class CompletionStream:
     """Fed events, gives the bytes to send for each."""
 
-    def __init__(self, stamp: Stamp, *, echoes: Sequence[str], include_usage: bool = False) -> None:
+    def __init__(self, stamp: Stamp, *, echoes: Sequence[Echo], include_usage: bool = False) -> None:
         head = {
             "id": stamp.id,
             "object": "text_completion",
@@ -66,27 +74,35 @@ class CompletionStream:
         self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
         self._include_usage = include_usage
         self._echoes = echoes
-        self._lengths = [len(echo) for echo in echoes]
+        self._lengths = [len(echo.text) for echo in echoes]
 
     def feed(self, event: Event) -> bytes:
         match event:
             case Begun(choice):
-                return self._choice(choice, self._echoes[choice]) if self._echoes[choice] else b""
+                return self._echo(choice, self._echoes[choice]) if self._echoes[choice].text else b""
             case TextPiece(choice, text, scores):
-                return self._choice(choice, text, scores)
+                return self._choice(choice, text, self._scored(choice, text, scores))
             case Ended(choice, finish):
-                return self._choice(choice, "", (), finish)
+                return self._choice(choice, "", None, finish)
             case Spent(usage):
                 counted = self._head + b'],"usage":' + orjson.dumps(usage_object(usage)) + b"}\n\n"
                 return (counted if self._include_usage else b"") + DONE
             case _:
                 return b""
 
-    def _choice(self, choice: int, text: str, scores: Sequence[TokenScore] = (), finish: Finish | None = None) -> bytes:
-        one: dict[str, object] = {"text": text, "index": choice, "logprobs": None, "finish_reason": None}
-        if scores:
-            one["logprobs"] = logprobs_object(scores, self._lengths[choice])
-            self._lengths[choice] += len(text)
-        if finish is not None:
-            one["finish_reason"] = finish.value
+    def _echo(self, choice: int, echo: Echo) -> bytes:
+        return self._choice(choice, echo.text, None if echo.scores is None else logprobs_object((), echo=echo))
+
+    def _scored(self, choice: int, text: str, scores: Sequence[TokenScore]) -> dict[str, object] | None:
+        if not scores:
+            return None
+        told = logprobs_object(scores, self._lengths[choice])
+        self._lengths[choice] += len(text)
+        return told
+
+    def _choice(
+        self, choice: int, text: str, logprobs: dict[str, object] | None, finish: Finish | None = None
+    ) -> bytes:
+        reason = None if finish is None else finish.value
+        one = {"text": text, "index": choice, "logprobs": logprobs, "finish_reason": reason}
         return self._head + orjson.dumps(one) + self._tail

@@ -87,7 +87,7 @@ CHAT = (
 COMPLETION = (
     FieldRule("prompt", "a string, a list of strings, token ids, or a list of lists of those"),
     *SHARED,
-    FieldRule("logprobs", "0 to 5"),
+    FieldRule("logprobs", "0 to 5; with `echo` also of the prompt's tokens, the first of which has none"),
     FieldRule("best_of", "at least `n`, at most 16; not with `stream`"),
     FieldRule("echo", "true: the prompt stands before the text"),
     *rows(Verdict.REFUSED, "no model here fills in", "suffix"),

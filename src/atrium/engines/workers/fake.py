@@ -19,7 +19,7 @@ from typing import Protocol
 from atrium.core.requests import JsonValue
 from atrium.decisions.fake_address import FakeAddress, FaultKind, parse_fake
 from atrium.engines.workers import fake_wire as wire
-from atrium.engines.workers.fake_grammar import shortest
+from atrium.engines.workers.fake_grammar import forced_tokens
 from atrium.engines.workers.fake_speech import Piece, Wish, bytes_of, speak, tokens_of, vector_of
 from atrium.engines.workers.fake_wire import Json, RequestError, write_event, write_json
 from atrium.engines.workers.parent import end_with_parent, worker_arguments
@@ -137,7 +137,7 @@ class Fake:
 
     async def complete(self, asked: Json, writer: asyncio.StreamWriter) -> None:
         grammar = asked.get("grammar")
-        forced = shortest(grammar) if isinstance(grammar, str) and grammar else None
+        forced = forced_tokens(grammar) if isinstance(grammar, str) and grammar else None
         wish = wire.read_wish(asked, window=self.told.context, words=self.told.words, forced=forced)
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)

@@ -9,7 +9,16 @@ from atrium.core.requests import JsonValue
 
 RULE = re.compile(r"^(?P<name>[a-z_][a-z0-9_]*)\s*:\s*", re.MULTILINE)
 NAME = re.compile(r"[a-z_][a-z0-9_]*")
+TOKENS = re.compile(r"^start:((?: <\[\d+\]>)+)$", re.MULTILINE)
 DEEPEST = 16
+
+
+def forced_tokens(grammar: str) -> tuple[int, ...] | None:
+    """Ids where the grammar names them one by one, else the bytes of its shortest text."""
+    if named := TOKENS.search(grammar):
+        return tuple(int(token) for token in re.findall(r"\d+", named[1]))
+    text = shortest(grammar)
+    return None if text is None else tuple(text.encode())
 
 
 def shortest(grammar: str) -> str | None:

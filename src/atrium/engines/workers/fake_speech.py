@@ -30,7 +30,7 @@ class Wish:
     greedy: bool = False
     stop: tuple[str, ...] = ()
     banned: frozenset[int] = frozenset()
-    forced: bytes | None = None
+    forced: tuple[int, ...] | None = None
     """What a grammar leaves no choice about."""
 
 

@@ -73,7 +73,7 @@ def read_inputs(value: JsonValue) -> list[list[int]]:
     return [tokens_of(each, special=True) for each in many]
 
 
-def read_wish(asked: Json, *, window: int, words: int, forced: str | None) -> Wish:
+def read_wish(asked: Json, *, window: int, words: int, forced: tuple[int, ...] | None) -> Wish:
     prompt = tokens_of(asked.get("prompt"), special=True)
     if not prompt:
         raise RequestError('"prompt" must not be empty')
@@ -89,7 +89,7 @@ def read_wish(asked: Json, *, window: int, words: int, forced: str | None) -> Wi
         greedy=asked.get("temperature") == 0,
         stop=tuple(text for text in _items(asked, "stop") if isinstance(text, str) and text),
         banned=_banned(_items(asked, "logit_bias")),
-        forced=None if forced is None else forced.encode(),
+        forced=forced,
     )
 
 

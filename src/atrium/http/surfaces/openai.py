@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request, Response
 
-from atrium.core.answers import Begun, Event, Events, EventStream, Spent
+from atrium.core.answers import Begun, Echo, Event, Events, EventStream, Spent
 from atrium.core.errors import InvalidValue
 from atrium.core.models import Ability
 from atrium.core.people import ANONYMOUS, Caller
@@ -222,7 +222,7 @@ def stamp_of(prefix: str, answer: Events) -> Stamp:
     return Stamp(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), answer.model, answer.fingerprint)
 
 
-def echoes_of(completion: Completion, texts: Sequence[str]) -> list[str]:
-    """For each choice the text in front of it; `texts` are the prompts as the engine reads them, where it told them."""
-    shown = texts or [prompt if isinstance(prompt, str) else "" for prompt in completion.prompts]
-    return [text if completion.echo else "" for text in shown for _ in range(completion.choices)]
+def echoes_of(completion: Completion, told: Sequence[Echo]) -> list[Echo]:
+    """For each choice what stands in front of it; `told` are the prompts as the engine reads them, where it did."""
+    shown = told or [Echo(prompt if isinstance(prompt, str) else "") for prompt in completion.prompts]
+    return [echo if completion.echo else Echo() for echo in shown for _ in range(completion.choices)]
