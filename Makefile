@@ -51,8 +51,12 @@ lock: $(VENV)/.test-installed
 	$(LOCK) --extra test --output-file requirements/test.txt pyproject.toml requirements/build.in
 	$(LOCK) --constraint requirements/test.txt --output-file requirements/serve.txt pyproject.toml requirements/build.in
 
+# `make bench EFFORT=--short` is a look for regressions; the whole takes most of an hour on two cores.
 bench: $(VENV)/.test-installed
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(EFFORT)
+	$(BIN)/python -m bench.relay $(EFFORT)
+	$(BIN)/python -m bench.checks
+	$(BIN)/python -m bench.stores
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

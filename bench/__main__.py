@@ -1,4 +1,4 @@
-"""`python -m bench [--short]`: every table in one run, on models that it installs into a folder of its own."""
+"""`python -m bench [--short]`: local models beside the engine itself, installed into a folder of its own."""
 
 from __future__ import annotations
 
