@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import secrets
 from contextlib import suppress
-from typing import IO
+from types import SimpleNamespace
+from typing import IO, cast
 
 import httptools
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as trying
 from hypothesis import strategies as st
 
+from atrium.decisions.choose_endpoint import Balancing
 from atrium.http.asked import Asked, known_place
 from atrium.http.by_heart import KnownHead, known_head
+from atrium.http.lane import Gateway, Lane
+from atrium.relay.directory import Directory
+from atrium.relay.pool import PoolBounds
+from atrium.settings.tree import Settings
 from tests.gateway.wire import PATIENCE, connect, get, post, read_answer
 from tests.running import RunningServer
 
@@ -65,7 +72,7 @@ def remembered(data: bytes) -> KnownHead | None:
     return known_head(data, Asked(place, (b"POST", PATH, b""), headers, ("127.0.0.1", "http", False)))
 
 
-@settings(max_examples=300, deadline=None)
+@trying(max_examples=300, deadline=None)
 @given(st.binary(max_size=40), st.data())
 def test_what_is_recognised_is_what_the_parser_would_have_read(body: bytes, data: st.DataObject) -> None:
     known = remembered(request(b"{}"))
@@ -185,6 +192,24 @@ def test_an_answer_is_the_same_however_it_is_cut(
             assert bool(trailer) is path.startswith("/olla")
             told.append((answer.status, headers, answer.body, trailer, answer.whole, record))
     assert told[0] == told[1]
+
+
+def test_a_route_is_known_until_something_changes_and_by_short_names_only() -> None:
+    directory = Directory(PoolBounds(1.0, 1.0, 1, 1000), {}, Balancing())
+    gateway = SimpleNamespace(directory=directory, limiter=SimpleNamespace(apply=len))
+    lane = Lane(cast("Gateway", gateway), Settings())
+    place = known_place(b"POST", PATH)
+    assert place is not None
+    asked = Asked(place, (b"POST", PATH, b""), [], ("127.0.0.1", "http", False))
+    first = lane.route(asked, "m1")
+    assert lane.route(asked, "m1") is first
+    assert lane.route(asked, "m" * 1000) is not lane.route(asked, "m" * 1000)
+    directory.edition.number += 1
+    second = lane.route(asked, "m1")
+    assert (second is first, second.wanted.models) == (False, ("m1",))
+    limits = SimpleNamespace(limits=(), model_aliases={"m1": ("other",)})
+    lane.apply(cast("Settings", limits))
+    assert lane.route(asked, "m1").wanted.models == ("other",)
 
 
 def test_trailers_of_a_body_are_no_headers_and_have_an_end(relay: RunningServer, key: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,22 @@ def test_an_offer_of_http2_is_passed_over_and_the_next_request_is_heard(relay: R
             assert read_answer(line).status == 200
             line.sendall(get("/olla/openai/echo", key, "X-Second: 1"))
             assert b"x-second" in read_answer(line).body
+
+
+@pytest.mark.parametrize("offer", ["h2c", "websocket"])
+@pytest.mark.parametrize("path", ["/olla/openai/echo", "/internal/health"])
+def test_a_body_behind_an_offer_is_never_a_request(relay: RunningServer, key: str, path: str, offer: str) -> None:
+    hidden = get("/olla/models", key, "Connection: close")
+    whole = post(path, hidden, key, "Connection: Upgrade", f"Upgrade: {offer}")
+    with connect(relay.url) as line:
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        line.sendall(whole[: -len(hidden) - 10])
+        with relay.client() as client:
+            assert client.get("/internal/health").status_code == 200
+        with suppress(ConnectionError):
+            line.sendall(whole[-len(hidden) - 10 :])
+            line.sendall(get("/internal/health", "Connection: close"))
+            assert b'"object":"list"' not in line.makefile("rb").read()
 
 
 def test_a_head_over_the_limit_is_refused_however_it_arrives(tmp_path: Path) -> None:

@@ -191,6 +191,12 @@ def doubt(headers: Headers) -> str:
     return "" if codings == [b"chunked"] else "The only transfer coding that is taken is 'chunked'"
 
 
+def has_body(headers: Headers) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 \t")) for name, value in headers
+    )
+
+
 def native_dialect(rest: bytes) -> Dialect | None:
     return NATIVE.get(rest)
 

@@ -15,9 +15,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from atrium.core.errors import AtriumError, BadRequest, HeadersTooLarge, RequestTimeout, Unavailable
+from atrium.core.errors import AtriumError, BadRequest, HeadersTooLarge, NotOffered, RequestTimeout, Unavailable
 from atrium.decisions.relayed_path import ROOT
-from atrium.http.asked import Asked, doubt, known_place
+from atrium.http.asked import Asked, doubt, has_body, known_place
 from atrium.http.by_heart import KnownHead, known_head
 from atrium.http.edge import read_lines
 from atrium.http.idle import IdleWatch, MayIdle
@@ -73,7 +73,8 @@ class Door(Turns):
 
     def data_received(self, data: bytes) -> None:
         in_head = self._in_head
-        if in_head and b"pgrade:" in data:
+        if in_head and b"pgrade:" in data and not (self._begun and data[:1] in (b"\r", b"\n")):
+            # What begins with a line's end may have the head's end before it, and all else be the body.
             data = without_offers(data)
         self._arrived = len(data)
         idle_since, self.idle_since = self.idle_since, 0.0
@@ -141,9 +142,7 @@ class Door(Turns):
     def on_headers_complete(self) -> None:
         if self._head_bytes + self._arrived > self.limits.max_header:
             self._measure_head()
-        if why := doubt(self.headers):
-            self._why = BadRequest(why)
-            raise self._why
+        self._check_framing()
         self._begun = False
         self._in_head = False
         self._head_bytes = 0
@@ -183,6 +182,16 @@ class Door(Turns):
             if len(self.pipeline) >= MOST_PIPELINED:
                 self.flow.pause_reading()
             self._wait_for_reader()
+
+    def _check_framing(self) -> None:
+        """Raises BadRequest, NotOffered, which ends the parsing."""
+        if why := doubt(self.headers):
+            self._why = BadRequest(why)
+            raise self._why
+        if self.parser is not None and self.parser.should_upgrade() and has_body(self.headers):
+            # The parser would take the body for what the other protocol says, and we for the next request.
+            self._why = NotOffered("Another protocol is not offered here", hint="Send a plain HTTP request")
+            raise self._why
 
     def _to_application(self) -> None:
         """uvicorn makes the scope when a message begins; here only what it answers itself needs one."""

@@ -6,7 +6,8 @@ import re
 
 from atrium.decisions.relayed_path import ROOT, split_prefix
 
-OFFER = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
+OFFER = re.compile(rb"\r\nupgrade:[^\r\n]*(?=\r\n)", re.IGNORECASE)
+"""A whole line: the rest of another would be taken for the end of the line before it."""
 
 
 def canonical_spelling(path: bytes) -> bytes:
