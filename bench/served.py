@@ -18,6 +18,8 @@ from bench.wire import Door
 
 ATRIUM = (sys.executable, "-m", "atrium")
 PATIENCE = 300.0
+UNLIMITED = {"ATRIUM_LIMITS__GLOBAL_PER_MINUTE": "0", "ATRIUM_LIMITS__PER_IP_PER_MINUTE": "0"}
+"""A bench asks more of one address than a server lets anybody by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,9 @@ def run(data_dir: Path, *words: str) -> str:
 def served(data_dir: Path, **environment: str) -> Generator[Served]:
     """The server, healthy, with a key of its own; stopped at the end."""
     port = free_port()
-    environ = {**os.environ, "ATRIUM_MODELS__INSTALL_DEFAULTS": "false", **environment}
+    environ = {**os.environ, "ATRIUM_MODELS__INSTALL_DEFAULTS": "false", **UNLIMITED, **environment}
+    # What a user's machine has compiled once it need not compile again.
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
     command = (*ATRIUM, "serve", "--port", str(port), "--data-dir", str(data_dir))
     with (data_dir.parent / "server.log").open("a") as log:
         start = time.perf_counter()
