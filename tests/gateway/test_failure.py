@@ -199,6 +199,21 @@ def test_more_than_an_endpoint_may_have_wait_for_their_turn(tmp_path: Path) -> N
         assert [one.result().status for one in asking] == [200] * 8
 
 
+def test_the_line_for_a_busy_endpoint_has_an_end_in_number_and_in_time(tmp_path: Path) -> None:
+    narrow = Fake("narrow", "openai", ("m1",), {"max_concurrent": 1})
+    more = {"proxy": {"queue": 1, "queue_timeout": "300ms"}}
+    with gateway(tmp_path, [narrow], more=more) as server, ThreadPoolExecutor(3) as pool:
+        key = f"Authorization: Bearer {server.key}"
+        first = pool.submit(exchange, server.url, post(CHAT, HELLO, key, "X-Fake: slow=1500ms"))
+        narrow.when(in_flight=1)
+        refused = [one.result() for one in [pool.submit(exchange, server.url, post(CHAT, HELLO, key)) for _ in "12"]]
+        assert [one.status for one in refused] == [503, 503]
+        told = b"".join(one.body for one in refused)
+        assert b"wait for 'narrow' already" in told
+        assert b"'narrow' was busy for" in told
+        assert first.result().status == 200
+
+
 def test_a_health_check_that_fails_and_recovers_is_seen(tmp_path: Path) -> None:
     dead = {
         "name": "later",
