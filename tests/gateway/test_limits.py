@@ -53,6 +53,17 @@ def test_a_trusted_proxy_tells_who_is_behind_it(tmp_path: Path) -> None:
         assert b'["x-real-ip","3.3.3.3"]' in told.body
 
 
+def test_who_is_behind_a_trusted_proxy_is_told_of_translated_requests_too(tmp_path: Path) -> None:
+    more = {**OPEN, "trusted_proxies": ["127.0.0.0/8"]}
+    den = Fake("den", "ollama", ("m1",), v1=False)
+    body = b'{"model": "m1", "messages": [{"role": "user", "content": "hi"}]}'
+    with gateway(tmp_path, [den], more=more) as server, server.client() as client:
+        lines = ("X-Forwarded-For: 3.3.3.3", "X-Request-ID: whence")
+        assert exchange(server.url, post("/v1/chat/completions", body, *lines)).status == 200
+        record = client.get("/api/admin/requests/whence").json()
+        assert (record["address"], record["candidates"]) == ("3.3.3.3", ["den"])
+
+
 def test_a_bucket_gives_what_it_has_and_no_more() -> None:
     rate = Rate(60, 3)
     bucket = full(rate, 0.0)

@@ -127,3 +127,19 @@ def test_a_call_and_its_answer_leave_together(fakes: RunningServer) -> None:
     gone = int(answer.headers["x-atrium-truncated"])
     kept = [rounds[0], *rounds[1 + 2 * gone :]]
     assert answer.json()["usage"]["prompt_tokens"] == ask(fakes, messages=kept).json()["usage"]["prompt_tokens"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_ollamas_answers_say_what_was_left_out_and_dropped_too(fakes: RunningServer, stream: bool) -> None:
+    left = ask(fakes, messages=told(30), max_tokens=5, headers={"X-Atrium-Truncate": "left"})
+    gone = left.headers["x-atrium-truncated"]
+    body = {"model": "strict", "messages": told(30), "options": {"num_predict": 5}, "stream": stream}
+    with fakes.client() as client:
+        answer = client.post("/api/chat", json=body)
+        assert (answer.status_code, answer.headers["x-atrium-truncated"]) == (200, gone)
+        assert "x-atrium-dropped" not in answer.headers
+        shape = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+        shaped = client.post("/api/chat", json={**body, "messages": told(1), "format": shape})
+        assert shaped.status_code == 200
+        assert "uniqueItems" in shaped.headers["x-atrium-dropped"]
+        assert "x-atrium-truncated" not in shaped.headers

@@ -230,6 +230,11 @@ def dropped_header(names: Sequence[str]) -> dict[str, str]:
     return {"X-Atrium-Dropped": ", ".join(safe)}
 
 
+def truncated_header(turns: int) -> dict[str, str]:
+    """`X-Atrium-Truncated`: how many turns were left out, absent when none were."""
+    return {"X-Atrium-Truncated": str(turns)} if turns else {}
+
+
 def escaped(found: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in found.group().encode("utf-8", "replace"))
 

@@ -101,8 +101,6 @@ class Compiler:
     async def __call__(self, wanted: Wanted) -> Shape:
         """Raises InvalidSchema, Unsupported, QueueFull, EngineFailed."""
         await self._queue()
-        if self._resting:
-            self._resting.cancel()
         try:
             child = await self._child()
             try:
@@ -116,6 +114,9 @@ class Compiler:
             self._rested.append(child)
         finally:
             self._turns.release()
+            # One timer, from the last shape on: a child at work is not among those that rest.
+            if self._resting:
+                self._resting.cancel()
             self._resting = asyncio.get_running_loop().call_later(IDLE, self._rest)
         return shape_in(msgspec.msgpack.decode(raw, type=Compiled))
 

@@ -49,3 +49,8 @@ def template_of(card: ModelCard) -> tuple[str, str]:
         if all(token in card.facts.vocabulary.control for token in tokens):
             return source, f"{name}, by its control tokens"
     return PLAIN, "plain text, since the file has none"
+
+
+def can_think(card: ModelCard) -> bool:
+    """Whether its template knows of thoughts beside the answer."""
+    return "</think>" in template_of(card)[0]

@@ -82,7 +82,8 @@ class RateCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_control(scope):
             exchange = exchange_of(scope)
-            exchange.address = self._limiter.address(peer_of(scope), joined(scope, b"x-forwarded-for"))
+            address = self._limiter.address(peer_of(scope), joined(scope, b"x-forwarded-for"))
+            exchange.address = exchange.trail.address = address
             if not is_admitted(scope):
                 exchange.limits = read_lines(self._limiter.admit(exchange.path, exchange.address))
         await self.app(scope, receive, send)

@@ -14,7 +14,7 @@ from atrium.http.asked import GATEWAY
 from atrium.http.edge import Exchange, closing_fields, local_headers, stamp_headers, surface_of, take_request_id
 from atrium.http.local_record import LocalRecord, is_kept, local_record_of, losses_of
 from atrium.http.metering import Ran, record_of
-from atrium.http.scope import header, is_control, lane_of, peer_of, set_exchange
+from atrium.http.scope import header, is_control, lane_of, set_exchange
 from atrium.services.embed_beside import record_beside
 from atrium.telemetry.metrics import Metrics
 
@@ -50,7 +50,7 @@ class Record:
         exchange = Exchange(request_id, scope["method"], scope["path"], time.monotonic(), control=is_control(scope))
         if lane := lane_of(scope):
             exchange.limits, exchange.olla = lane.limits, lane.olla
-        exchange.trail.request_id, exchange.trail.address = request_id, peer_of(scope)
+        exchange.trail.request_id = request_id
         exchange.trail.lossy = header(scope, LOSSY).strip().lower() == b"true"
         set_exchange(scope, exchange)
         correlation = header(scope, b"x-correlation-id")

@@ -16,6 +16,7 @@ from atrium.core.errors import ContextTooLong, InvalidValue, ModelNotFound
 from atrium.core.models import Ability, ModelCard
 from atrium.core.requests import Chat, Completion, Think
 from atrium.dialects.bounds import RequestBounds
+from atrium.dialects.llamacpp.known_templates import can_think
 from atrium.dialects.ollama.answer import (
     AnswerLines,
     Members,
@@ -28,7 +29,7 @@ from atrium.dialects.ollama.answer import (
 )
 from atrium.dialects.ollama.listings import embed_body, embedding_body, nothing_embedded, version_body
 from atrium.dialects.ollama.request import Ask, EmbedAsk, parse_chat, parse_embed, parse_embeddings, parse_generate
-from atrium.http.edge import Exchange, dropped_header
+from atrium.http.edge import Exchange, dropped_header, truncated_header
 from atrium.http.reading import read_body, while_connected
 from atrium.http.streaming import LineAnswer
 from atrium.http.surfaces.openai import OpenAiBounds, Watched, told
@@ -37,7 +38,6 @@ from atrium.services.promises import Services
 JSON = "application/json"
 RUNNING = "Ollama is running"
 ROOTS = ("/api", "/ollama/api")
-THINKS = "</think>"
 """Stands in the template of a model that can think."""
 
 
@@ -119,7 +119,7 @@ class Surface:
             check_abilities(said, card)
         answer = await while_connected(request.receive, self._begun(said, request))
         exchange.model = exchange.model or exchange.trail.model
-        headers = dropped_header(exchange.trail.dropped)
+        headers = {**dropped_header(answer.dropped), **truncated_header(answer.truncated)}
         watched = Watched(answer.events, exchange)
         hides = isinstance(said, Chat) and said.think is Think.OFF
         if said.stream:
@@ -185,7 +185,7 @@ def check_abilities(said: Chat | Completion, card: ModelCard) -> None:
             raise InvalidValue(f'"{said.model}" does not support insert', param="suffix")
         if said.images:
             raise InvalidValue(f'"{said.model}" does not take images without its template', param="images")
-    elif said.think not in (None, Think.OFF) and THINKS not in card.facts.chat_template:
+    elif said.think not in (None, Think.OFF) and not can_think(card):
         raise InvalidValue(f'"{said.model}" does not support thinking', param="think")
 
 

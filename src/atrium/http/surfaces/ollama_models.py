@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from atrium.core.endpoints import RemoteModel, RunnerStatus
 from atrium.core.errors import ModelNotFound, ModelUnavailable
 from atrium.core.models import Ability, ModelCard
-from atrium.dialects.llamacpp.known_templates import template_of
+from atrium.dialects.llamacpp.known_templates import can_think, template_of
 from atrium.dialects.ollama.listings import (
     NO_LISTS,
     Details,
@@ -37,7 +37,6 @@ from atrium.http.surfaces.openai import OpenAiBounds
 from atrium.services.promises import Services
 
 JSON = "application/json"
-THINKS = "</think>"
 FOR_EVER = 200 * 365 * 24 * 3600.0
 TALKS = frozenset({Ability.CHAT, Ability.COMPLETION, Ability.EMBEDDING})
 UNKNOWN = "unknown"
@@ -123,9 +122,8 @@ def card_entry(card: ModelCard) -> Entry:
         parameters=parameter_size(facts.parameters),
         quantization=facts.quantization,
     )
-    thinks = THINKS in template_of(card)[0]
     # Tools are called under a grammar, whatever the model's template knows of them.
-    able = capabilities(card, tools=True, thinking=thinks)
+    able = capabilities(card, tools=True, thinking=can_think(card))
     return Entry(card.name, moment(card.created), card.size, card.digest, details, able)
 
 

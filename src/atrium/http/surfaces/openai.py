@@ -24,7 +24,7 @@ from atrium.dialects.openai.kept import kept_of
 from atrium.dialects.openai.listings import embeddings_body, model_body, models_body
 from atrium.dialects.openai.request import RequestBounds, parse_chat, parse_completion, parse_embed
 from atrium.dialects.openai.stream import ChatStream, Stamp
-from atrium.http.edge import Exchange, dropped_header
+from atrium.http.edge import Exchange, dropped_header, truncated_header
 from atrium.http.reading import BodyBounds, read_body, while_connected
 from atrium.http.scope import exchange_of, header
 from atrium.http.streaming import EventAnswer
@@ -212,10 +212,6 @@ def asked_overflow(request: Request) -> Overflow | None:
     if asked not in OVERFLOWS:
         raise InvalidValue(f"'{TRUNCATE}' must be {', '.join(OVERFLOWS)}", param=TRUNCATE)
     return OVERFLOWS[asked]
-
-
-def truncated_header(turns: int) -> dict[str, str]:
-    return {"X-Atrium-Truncated": str(turns)} if turns else {}
 
 
 def stamp_of(prefix: str, answer: Events) -> Stamp:
