@@ -123,6 +123,10 @@ class Sampling:
     """None: until the window is full."""
     stop: tuple[str, ...] = ()
 
+    def seed_of(self, choice: int) -> int | None:
+        """Each choice's own, so that several differ."""
+        return None if self.seed is None else self.seed + choice
+
 
 @dataclass(frozen=True, slots=True)
 class FreeText:

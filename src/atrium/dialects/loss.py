@@ -11,26 +11,8 @@ from atrium.core.errors import Unsupported
 from atrium.core.requests import Dialect
 
 LOSSY = "Leave it out, or send 'X-Atrium-Allow-Lossy: true' to have it dropped"
-OPTIONS = {
-    "max_tokens": "options.num_predict",
-    "logit_bias": "logit_bias",
-    "min_tokens": "min_tokens",
-}
-OWN_NAMES = frozenset(
-    {
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "typical_p",
-        "repeat_penalty",
-        "repeat_last_n",
-        "frequency_penalty",
-        "presence_penalty",
-        "seed",
-        "stop",
-    }
-)
+OWN_NAMES = frozenset({"top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n"})
+"""Sampling fields that Ollama has among its options."""
 
 
 @dataclass(slots=True)
@@ -47,15 +29,13 @@ class Loss:
         if name not in self.dropped:
             self.dropped.append(name)
 
-    def refuse(self, name: str, *, param: str = "") -> None:
+    def refuse(self, name: str) -> None:
         """Raises Unsupported, unless the caller allowed the loss."""
         if not self.lossy:
-            raise Unsupported(f"'{name}' has no counterpart at {self.target}", hint=LOSSY, param=param or name)
+            raise Unsupported(f"'{name}' has no counterpart at {self.target}", hint=LOSSY, param=name)
         self.drop(name)
 
 
 def named(setting: str, dialect: Dialect) -> str:
     """A sampling field by the name that the caller's dialect has for it."""
-    if dialect is not Dialect.OLLAMA:
-        return setting
-    return f"options.{setting}" if setting in OWN_NAMES else OPTIONS.get(setting, setting)
+    return f"options.{setting}" if dialect is Dialect.OLLAMA and setting in OWN_NAMES else setting

@@ -104,7 +104,7 @@ def choose_projector(card: ModelCard, beside: Sequence[tuple[Stamp, Inspected]])
     return Projector(stamp[0], stamp[1], one.sees, one.hears), ""
 
 
-def with_projector(card: ModelCard, projector: Projector) -> tuple[Projector, frozenset[Ability]]:
-    """The projector, and what the model can do with it."""
+def with_projector(card: ModelCard, projector: Projector) -> ModelCard:
+    """The model with its projector, and able to do what that lets it."""
     seeing = {Ability.VISION} if projector.sees else set[Ability]()
-    return projector, card.abilities | seeing
+    return replace(card, projector=projector, abilities=card.abilities | seeing)

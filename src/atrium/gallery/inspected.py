@@ -10,7 +10,6 @@ from atrium.core.models import Ability, ModelFacts
 
 POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
 RANK = 4
-PROJECTORS = ("clip", "mmproj")
 
 
 class Inspected(msgspec.Struct, frozen=True):

@@ -224,8 +224,7 @@ class Shelves:
             problems[found.name] = why_not
         if projector is None:
             return card
-        projector, abilities = with_projector(card, projector)
-        return replace(card, projector=projector, abilities=abilities)
+        return with_projector(card, projector)
 
     def _recall(self, stamp: Stamp) -> Verdict | None:
         return self._inspections.recall((stamp,))
@@ -248,8 +247,7 @@ class Shelves:
         if projector is None:
             problems[card.name] = why_not or f"{named} is no projector"
             return blind
-        projector, abilities = with_projector(blind, projector)
-        return replace(blind, projector=projector, abilities=abilities)
+        return with_projector(blind, projector)
 
     def _tell_changes(self, adopted: dict[str, ModelCard], problems: Mapping[str, str], broken: Container[str]) -> None:
         for name, card in adopted.items():

@@ -20,6 +20,7 @@ from atrium.decisions.pass_headers import ResponseHead
 from atrium.dialects.openai.usage_chunk import UsageTaker
 from atrium.dialects.peek import Call, renamed
 from atrium.dialects.usage_tail import usage_of
+from atrium.http.asked import READING
 from atrium.http.lane import REFRESH_TIMEOUT, Lane
 from atrium.http.lines import length_line, onward_head, relayed_lines, source_lines
 from atrium.http.metering import counted
@@ -34,7 +35,6 @@ from atrium.relay.tally import took
 from atrium.relay.upstream import Sink, Upstream
 from atrium.relay.upstream_error import UpstreamError
 
-IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 TAIL = 16 * 1024
 TAIL_PIECES = 4
 """The usage and the closing line may come apart."""
@@ -312,7 +312,7 @@ class Forwarding(Sink):
         self._give_back(Outcome.FAILURE, error.message, Outcome.FAILURE)
         if self._answered and self._rewritten is None:
             self.request.break_off(error.message)
-        elif isinstance(error, Disconnected) and self.asked.method in IDEMPOTENT and self._ranked:
+        elif isinstance(error, Disconnected) and self.asked.method in READING and self._ranked:
             self.guarded(self._try_next)
         else:
             self.request.refuse(error)

@@ -23,7 +23,7 @@ from atrium.http.asked import EXTENSIBLE, OLLAMA_PATHS, TRANSLATED, Asked, Place
 from atrium.http.edge import Exchange, closing_fields
 from atrium.http.explained import RelayedRecord, TranslatedRecord, relayed_record, translated_record
 from atrium.http.limits import Limiter
-from atrium.http.local_record import LocalRecord
+from atrium.http.local_record import LocalRecord, has_failed
 from atrium.http.metering import NOWHERE, UNCLAIMED, Ran, record_of
 from atrium.http.middleware.doors import HostCheck
 from atrium.http.parties import Client, Way
@@ -41,7 +41,6 @@ from atrium.telemetry.metrics import Metrics
 REFRESH_EVERY = 5.0
 REFRESH_TIMEOUT = 2.0
 LEAST_RETRY = 1.0
-CLIENT_LEFT = 499
 MOST_ROUTES = 1024
 LONGEST_ROUTE = 512
 """Bytes that a client may have a route known by; what is longer is worked out each time."""
@@ -160,14 +159,9 @@ class Lane:
         target = asked.target.decode("latin-1")
         names = self.names_of(model)
         dialect = native_dialect(asked.rest)
-        if "/" in model and not self.directory.known(asked.prefix, names) and (pinned := self.pinned(model)):
+        if "/" in model and not self.directory.known(asked.prefix, names) and (pinned := self.directory.pinned(model)):
             return Wanted(asked.prefix, (pinned[1].casefold(),), pinned[0], dialect)
         return Wanted(asked.prefix, names, target, dialect)
-
-    def pinned(self, model: str) -> tuple[str, str] | None:
-        """Endpoint and model of a name such as `den/llama3`, where there is an endpoint `den`."""
-        endpoint, _, rest = model.partition("/")
-        return (endpoint, rest) if any(one.spec.name == endpoint for one in self.directory.endpoints) else None
 
     def names_of(self, model: str) -> tuple[str, ...]:
         """Folded names that will do for what was asked."""
@@ -214,10 +208,7 @@ class Lane:
         known = self.known(wanted)
         local = wanted.prefix in (ANY_OPENAI, EVERY) and bool(self.gateway.models.listed())
         standing = Standings(self.directory.endpoints, local=local)
-        error = nobody(wanted, standing, model=model, known=known, retry=self.retry(wanted.prefix))
-        if isinstance(error, ModelNotFound):
-            self.directory.tallies.missed()
-        return error
+        return nobody(wanted, standing, model=model, known=known, retry=self.retry(wanted.prefix))
 
     def retry(self, prefix: str) -> float:
         """Seconds until the next check of an endpoint that could have answered."""
@@ -289,7 +280,7 @@ class Lane:
 
     def _count(self, request: Client, way: Way, seconds: float, at: float) -> None:
         tallies = self.directory.tallies
-        failed = request.status >= 500 or (bool(request.broken) and request.status != CLIENT_LEFT)
+        failed = has_failed(request.status, broken=bool(request.broken))
         tallies.requests += 1
         tallies.failures += failed
         cost = took(seconds, request.sent, failed=failed, at=at)
@@ -312,7 +303,7 @@ class Lane:
     def note_translated(self, exchange: Exchange, seconds: float) -> None:
         """A request has ended that an endpoint was asked for in another dialect: counted and explained like others."""
         tallies = self.directory.tallies
-        failed = exchange.status >= 500 or (bool(exchange.broken) and exchange.status != CLIENT_LEFT)
+        failed = has_failed(exchange.status, broken=bool(exchange.broken))
         tallies.requests += not exchange.olla
         tallies.failures += failed
         tallies.ended.note(took(seconds, exchange.sent, failed=failed, at=time.time()))
@@ -357,5 +348,5 @@ def figures_of(directory: Directory) -> GatewayFigures:
         )
         for one in directory.endpoints
     ]
-    models = {name: model.own.requests for name, model in directory.tallies.models.items()}
+    models = {name: model.requests for name, model in directory.tallies.models.items()}
     return GatewayFigures(directory.tallies.requests, directory.tallies.failures, endpoints, models)

@@ -141,7 +141,7 @@ def routing_lines(routing: Routing | None) -> bytes:
 
 
 def cors_lines(request: Client, cors: Cors) -> bytes:
-    path = "/olla" if request.asked.olla else request.asked.path.decode("latin-1")
+    path = "/olla" if request.asked.olla else request.asked.place.path
     if "*" in cors.origins:
         key = (cors.enabled, request.asked.olla)
         known = CORS_MEMO.get(key)

@@ -45,7 +45,7 @@ class LocalRecord:
     def count(self, tallies: Tallies) -> None:
         """Into the figures: as the built-in endpoint's and, by the gateway's paths, as one of its requests."""
         status, broken = cast("int", self.closing["status"]), bool(self.closing.get("broken"))
-        failed = status >= 500 or (broken and status != CLIENT_LEFT)
+        failed = has_failed(status, broken=broken)
         seconds, size = cast("float", self.closing["seconds"]), cast("int", self.closing["bytes"])
         cost = took(seconds, size, failed=failed, at=self.at)
         if self.model:
@@ -102,3 +102,8 @@ def local_record_of(exchange: Exchange, closing: Mapping[str, object], at: float
         exchange.told,
         exchange.refused,
     )
+
+
+def has_failed(status: int, *, broken: bool) -> bool:
+    """Whether an answer counts against who gave it: who left before its end is nobody's failure."""
+    return status >= 500 or (broken and status != CLIENT_LEFT)

@@ -12,12 +12,11 @@ from atrium.core.quotas import Measure, Worst
 from atrium.core.usage import UsageRecord
 from atrium.decisions.allow import Area, check_model
 from atrium.dialects.openai.usage_chunk import UsageTaker, answer_bound, ask_for_usage
-from atrium.http.asked import Asked
+from atrium.http.asked import READING, Asked
 from atrium.http.edge import Exchange
 from atrium.services.meter import NOTHING, Hold, Meter
 from atrium.services.metered import CHARACTERS, LONGEST
 
-READS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 COUNTED = frozenset({b"/v1/chat/completions", b"/v1/completions"})
 """Whose streams can count their tokens."""
 
@@ -60,7 +59,7 @@ def claim(meter: Meter, request: Claimant, names: tuple[str, ...]) -> Claim:
     caller, asked = request.caller, request.asked
     if caller is None:
         return UNCLAIMED
-    if caller.scopes.models and (any(names) or asked.method not in READS):
+    if caller.scopes.models and (any(names) or asked.method not in READING):
         check_model(caller, names)
     if meter.idle or asked.method != b"POST" or asked.place.area is Area.ADMIN:
         return UNCLAIMED

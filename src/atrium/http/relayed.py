@@ -270,7 +270,7 @@ class Relayed:
 
     def failed(self, fault: Exception) -> None:
         """Nothing was sent to the client yet."""
-        error = as_atrium_error(fault, self.asked.method.decode("latin-1"), self.asked.path.decode("latin-1"))
+        error = as_atrium_error(fault, self.asked.place.method, self.asked.place.path)
         if error is not fault:
             self.lane.report(self, fault)
         self._fail(error)
@@ -310,8 +310,8 @@ class Relayed:
     def record(self) -> Exchange:
         """What the closing event tells of it."""
         asked = self.asked
-        path = asked.path.decode("latin-1")
-        record = Exchange(self.request_id, asked.method.decode("latin-1"), path, self.started, caller=self.caller)
+        place = asked.place
+        record = Exchange(self.request_id, place.method, place.path, self.started, caller=self.caller)
         record.status, record.sent, record.broken, record.olla = self.status, self.sent, self.broken, asked.olla
         return record
 

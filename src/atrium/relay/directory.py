@@ -307,6 +307,11 @@ class Directory:
         asked = (one for one in self.qualifying(prefix) if target in ("", one.spec.name))
         return any(one.has(model) for one in asked for model in models)
 
+    def pinned(self, model: str) -> tuple[str, str] | None:
+        """Endpoint and model of a name such as `den/llama3`, where there is an endpoint `den`."""
+        endpoint, _, rest = model.partition("/")
+        return (endpoint, rest) if any(one.spec.name == endpoint for one in self.endpoints) else None
+
     def refused(self, endpoint: Endpoint) -> None:
         """A connection was refused while relaying: that counts as much as a failed check."""
         endpoint.health = Health.OFFLINE

@@ -83,8 +83,7 @@ class RemoteModels:
     pictures: Pictures
 
     def serves(self, model: str) -> bool:
-        wanted = self._wanted(model)
-        return self._lists(wanted)
+        return self._lists(self._wanted(model))
 
     def chat(self, chat: Chat, trail: Trail) -> RemoteChat:
         return RemoteChat(self, chat, trail, Album(chat.messages, self.pictures))
@@ -161,18 +160,12 @@ class RemoteModels:
     def _wanted(self, model: str) -> Wanted:
         names = tuple(name.casefold() for name in (model, *self.directory.aliases.get(model, ())))
         wanted = Wanted(EVERY, names)
-        binding, slash, rest = model.partition("/")
-        if slash and not self._lists(wanted) and any(one.spec.name == binding for one in self.directory.endpoints):
-            return Wanted(EVERY, (rest.casefold(),), binding)
+        if "/" in model and not self._lists(wanted) and (pinned := self.directory.pinned(model)):
+            return Wanted(EVERY, (pinned[1].casefold(),), pinned[0])
         return wanted
 
     def _lists(self, wanted: Wanted) -> bool:
-        return any(
-            one.has(name)
-            for one in self.directory.endpoints
-            if wanted.target in ("", one.spec.name)
-            for name in wanted.models
-        )
+        return self.directory.known(EVERY, wanted.models, wanted.target)
 
     def _ranked(self, wanted: Wanted, trail: Trail) -> list[Endpoint]:
         """Raises ModelNotFound, ModelUnavailable."""

@@ -120,6 +120,10 @@ class ModelTally:
     fallbacks: int = 0
 
     @property
+    def requests(self) -> int:
+        return sum(part.requests for part in self.by_endpoint.values())
+
+    @property
     def own(self) -> Tally:
         """Of all endpoints together; added up when somebody asks."""
         return merged(tuple(self.by_endpoint.values()))
@@ -152,8 +156,6 @@ class Tallies:
         self.ended = Tally()
         self.local = Tally()
         """The built-in engine's part in them, and what it was asked for by other doors."""
-        self.misses = 0
-        self.in_flight = 0
         self.models: OrderedDict[str, ModelTally] = OrderedDict()
 
     def model(self, name: str) -> ModelTally:
@@ -164,10 +166,6 @@ class Tallies:
             if len(self.models) > MOST_MODELS:
                 self.models.popitem(last=False)
         return known
-
-    def missed(self) -> None:
-        """A request for a model that nobody listed: counted, not kept by name."""
-        self.misses += 1
 
     def note_local(self, name: str, client: str, took: Took) -> None:
         """The built-in engine has answered, or failed to."""

@@ -96,10 +96,7 @@ class AnswerChat:
         shortened = await prepare_shortened(chat, draft, lease.runner, how)
         prepared = shortened.prepared
         room = fit_context(prepared.tokens, lease.runner.context, chat.sampling.max_tokens, param="messages")
-        seed = chat.sampling.seed
-        parts = [
-            Part(choice, prepared, room, None if seed is None else seed + choice) for choice in range(chat.choices)
-        ]
+        parts = [Part(choice, prepared, room, chat.sampling.seed_of(choice)) for choice in range(chat.choices)]
         events = await begin(parts, Held(stack, lease, deadline))
         name = chat.model or lease.runner.card.name
         return Events(name, lease.runner.fingerprint, events, draft.dropped, shortened.turns)

@@ -87,14 +87,13 @@ class Complete:
         self, completion: Completion, drafts: Sequence[Draft], lease: Lease, stack: AsyncExitStack, top: int | None
     ) -> Events:
         deadline = asyncio.get_running_loop().time() + self.answer_timeout
-        seed = completion.sampling.seed
         parts: list[Part] = []
         for number, draft in enumerate(drafts):
             prepared = await draft.prepare(lease.runner)
             room = fit_context(prepared.tokens, lease.runner.context, completion.sampling.max_tokens, param="prompt")
             for choice in range(completion.best_of):
-                own = None if seed is None else seed + choice
-                parts.append(Part(number * completion.best_of + choice, prepared, room, own))
+                seed = completion.sampling.seed_of(choice)
+                parts.append(Part(number * completion.best_of + choice, prepared, room, seed))
         echoes = await self._echoes(completion, lease, top, deadline) if completion.echo else ()
         if completion.sampling.max_tokens == 0:
             await stack.aclose()

@@ -46,18 +46,16 @@ class Elsewhere:
     async def chat(self, chat: Chat, trail: Trail) -> Events:
         """Raises what an opened `Remote.chat` does."""
         prepared = self.remote.chat(chat, trail)
-        seed = chat.sampling.seed
-        parts = [Part(choice, prepared, 0, None if seed is None else seed + choice) for choice in range(chat.choices)]
+        parts = [Part(choice, prepared, 0, chat.sampling.seed_of(choice)) for choice in range(chat.choices)]
         return await self._begun(chat.model, parts, trail)
 
     async def complete(self, completion: Completion, trail: Trail) -> Events:
         """Choices are counted prompt by prompt. Raises as `chat` does."""
-        seed = completion.sampling.seed
         parts: list[Part] = []
         for number, prepared in enumerate(self.remote.completion(completion, trail)):
             for choice in range(completion.best_of):
-                own = None if seed is None else seed + choice
-                parts.append(Part(number * completion.best_of + choice, prepared, 0, own))
+                seed = completion.sampling.seed_of(choice)
+                parts.append(Part(number * completion.best_of + choice, prepared, 0, seed))
         return await self._begun(completion.model, parts, trail)
 
     async def embed(self, embed: Embed, trail: Trail) -> Embedded:

@@ -106,7 +106,7 @@ def plain_texts(inputs: Sequence[Prompt], vocabulary: Vocabulary) -> list[str] |
     if len(texts) < len(inputs):
         return None
     names = [name.casefold() for name in vocabulary.control]
-    return None if any(name in text.casefold() for text in texts for name in names) else texts
+    return None if any(name in folded for folded in map(str.casefold, texts) for name in names) else texts
 
 
 def chosen(inputs: Sequence[str] | Sequence[Ids], places: Sequence[int]) -> Sequence[str] | Sequence[Ids]:

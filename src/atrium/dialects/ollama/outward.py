@@ -31,25 +31,12 @@ from atrium.core.requests import (
     ToolUse,
     Tuning,
 )
-from atrium.dialects.loss import Loss, named
+from atrium.dialects.loss import Loss
+from atrium.dialects.ollama.listings import PARAMETERS
 
 Json = dict[str, Any]
 SCORES_SINCE = (0, 12, 11)
 """The first version that gives log probabilities."""
-OPTIONS: Mapping[str, str] = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "typical_p": "typical_p",
-    "repeat_penalty": "repeat_penalty",
-    "repeat_last_n": "repeat_last_n",
-    "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty",
-    "seed": "seed",
-    "max_tokens": "num_predict",
-}
-"""Our name of each setting, and Ollama's."""
 THINKS: Mapping[Think, bool | str] = {
     Think.OFF: False,
     Think.ON: True,
@@ -190,12 +177,12 @@ def base64_of(media: Media) -> str:
 
 
 def options_member(sampling: Sampling, said: Chat | Completion, loss: Loss) -> Json:
-    told: Json = {name: value for own, name in OPTIONS.items() if (value := getattr(sampling, own)) is not None}
+    told: Json = {name: value for name, own in PARAMETERS.items() if (value := getattr(sampling, own)) is not None}
     if sampling.stop:
         told["stop"] = list(sampling.stop)
     for name, given in (("logit_bias", bool(sampling.logit_bias)), ("min_tokens", bool(sampling.min_tokens))):
         if given:
-            loss.refuse(named(name, said.dialect))
+            loss.refuse(name)
     note_tuning(said.tuning, told, loss)
     return {"options": told} if told else {}
 

@@ -198,20 +198,18 @@ class StatusPages:
         include_summary = query.get("include_summary") == "true"
         now = time.time()
         tallies = self.directory.tallies
-        models = sorted(tallies.models.items(), key=lambda pair: (-pair[1].own.requests, pair[0]))
-        total = sum(model.own.requests for _, model in models)
-        good = sum(model.own.successes for _, model in models)
-        ended = sum(model.own.ended for _, model in models)
+        models = sorted(tallies.models.items(), key=lambda pair: (-pair[1].requests, pair[0]))
+        owns = [model.own for _, model in models]
         document: Json = {
             "timestamp": words.stamp(now),
             "models": [model_row(name, model, now, with_endpoints=include_endpoints) for name, model in models],
             "endpoints": {},
             "summary": {
                 "total_models": len(models),
-                "active_models": sum(model.own.requests > 0 for _, model in models),
-                "total_requests": total,
-                "overall_success_rate": words.share(good, ended),
-                "total_traffic": words.size(sum(model.own.traffic for _, model in models)),
+                "active_models": sum(own.requests > 0 for own in owns),
+                "total_requests": sum(own.requests for own in owns),
+                "overall_success_rate": words.share(sum(own.successes for own in owns), sum(own.ended for own in owns)),
+                "total_traffic": words.size(sum(own.traffic for own in owns)),
                 "most_popular_model": models[0][0] if models else "",
                 "least_popular_model": models[-1][0] if models else "",
             },
