@@ -134,10 +134,10 @@ def test_a_question_on_standard_input_is_answered_on_standard_output(live: Runni
 class Terminal:
     """A program on a terminal of its own."""
 
-    def __init__(self, *words: str, home: Path) -> None:
+    def __init__(self, *words: str, home: Path, kind: str = "dumb") -> None:
         self.pid, self.screen = pty.fork()
         if self.pid == 0:
-            os.execvpe(words[0], words, environment(home, TERM="dumb", **FAKE))
+            os.execvpe(words[0], words, environment(home, TERM=kind, COLUMNS="200", **FAKE))
         self.shown = ""
 
     def until(self, pattern: str) -> str:
@@ -161,6 +161,20 @@ class Terminal:
 def busy(server: RunningServer) -> int:
     with server.client() as client:
         return sum(one["busy"] for one in client.get("/api/admin/runners").json())
+
+
+@pytest.mark.parametrize("words", [("endpoints", "list", "--live"), ("top",)], ids=" ".join)
+def test_what_is_watched_goes_on_changing_until_ctrl_c(live: RunningServer, words: tuple[str, ...]) -> None:
+    where = ("--data-dir", str(live.data_dir))
+    terminal = Terminal(*ATRIUM, *words, *where, home=live.data_dir.parent, kind="xterm")
+    terminal.until("status")
+    assert command(live.data_dir, "endpoints", "add", "http://127.0.0.1:9", "--name", "desk").returncode == 0
+    try:
+        terminal.until("desk")
+    finally:
+        assert command(live.data_dir, "endpoints", "remove", "desk").returncode == 0
+    terminal.type("\x03")
+    assert terminal.end() in (0, 130)
 
 
 def test_ctrl_c_ends_the_answer_and_not_the_conversation(live: RunningServer) -> None:

@@ -5,11 +5,30 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx2
+
 from tests.gateway.fakes import Fake, gateway
 from tests.gateway.wire import exchange, post
 from tests.running import RunningServer, command, running
 
 CHAT = "/olla/openai/v1/chat/completions"
+PARTS = (("count", ""), ("bucket", 'le="+Inf",'))
+OWN_PARTS = (("count", ""), ("bucket", ',le="+Inf"'))
+
+
+def test_how_long_requests_took_is_told_in_buckets(relay: RunningServer) -> None:
+    def counts(client: httpx2.Client) -> dict[str, float]:
+        lines = [line.rpartition(" ") for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
+    names = [f'atrium_request_seconds_{part}{{{more}surface="olla"}}' for part, more in PARTS]
+    names += [f'olla_endpoint_seconds_{part}{{endpoint="alpha"{more}}}' for part, more in OWN_PARTS]
+    with relay.client() as client:
+        before = counts(client)
+        client.post(CHAT, json={"model": "m1"}).raise_for_status()
+        after = counts(client)
+    for name in names:
+        assert after[name] == before.get(name, 0) + 1, name
 
 
 def test_a_request_can_be_explained(relay: RunningServer) -> None:
