@@ -127,6 +127,23 @@ BEHAVIOUR = (
     ("odd Unicode is no error of the server's", "openai_wire::test_odd_text_is_text"),
     ("scores are of the text alone", "openai_wire::test_scores_are_of_the_text_and_of_nothing_else"),
     ("chunks come in the contract's order", "other_clients::test_the_event_stream_keeps_the_contracts_order"),
+    (
+        "the text of a `file` part (PDF, office files, web pages, mail, text) stands in its place, fenced as data",
+        "files_in_chats::test_a_document_stands_where_its_part_stood",
+    ),
+    (
+        "an endpoint that takes files gets them untouched",
+        "files_in_chats::test_an_endpoint_that_takes_files_gets_them_untouched",
+    ),
+    ("a file's text gives no orders", "files_in_chats::test_a_files_text_cannot_end_its_fence"),
+    (
+        "files are read within `limits.files`, `limits.file_size`, `limits.file_timeout` and `limits.text`",
+        "files_in_chats::test_reading_has_an_end_and_leaves_nothing_behind",
+    ),
+    (
+        "a file that cannot be read is refused by the name of its part, and so is `file_id`",
+        "files_in_chats::test_a_file_that_cannot_be_read_is_refused_by_name",
+    ),
     ("silence is filled with `: ping`", "streaming::test_a_silence_is_filled_with_comments"),
     ("a prompt that does not fit is refused by default", "shortening::test_by_default_what_does_not_fit_is_refused"),
     ("calls and their answers leave together", "shortening::test_a_call_and_its_answer_leave_together"),

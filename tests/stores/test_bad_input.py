@@ -8,12 +8,10 @@ from collections.abc import Generator
 
 import httpx2
 import pytest
-from docx import Document as Docx
 from openpyxl import Workbook
 from pptx import Presentation
-from reportlab.lib.pdfencrypt import StandardEncryption
-from reportlab.pdfgen.canvas import Canvas
 
+from tests.papers import docx, pdf
 from tests.stores.shop import (
     RAG,
     Shop,
@@ -39,28 +37,6 @@ def store(ann: httpx2.Client) -> Generator[str]:
     made = create(ann, "bad input")
     yield made
     ann.delete(f"{RAG}/databases/{made}")
-
-
-def pdf(*pages: str, password: str = "") -> bytes:
-    made = io.BytesIO()
-    canvas = Canvas(made, encrypt=StandardEncryption(password) if password else None)
-    for page in pages:
-        if page:
-            canvas.drawString(50, 700, page)
-        else:
-            canvas.rect(10, 10, 100, 100, fill=1)
-        canvas.showPage()
-    canvas.save()
-    return made.getvalue()
-
-
-def docx() -> bytes:
-    made = io.BytesIO()
-    document = Docx()
-    document.add_heading("A heading")
-    document.add_paragraph("A paragraph of the letter.")
-    document.save(made)
-    return made.getvalue()
 
 
 def xlsx() -> bytes:

@@ -14,6 +14,7 @@ MORE = {
     "model_aliases": {"fast": ["llama3"]},
     "proxy": {"header_timeout": "1s", "idle_timeout": "1s", "connect_timeout": "1s"},
     "models": {"install_defaults": False, "allow_fake": True},
+    "limits": {"files": 3, "file_size": "100KB", "text": 500_000},
 }
 
 

@@ -40,6 +40,7 @@ from atrium.relay.compiling import Compiler
 from atrium.relay.health import Checker
 from atrium.relay.remotes import DirectoryRemotes
 from atrium.relay.roster import Roster
+from atrium.services.attach_files import WithFiles
 from atrium.services.browse_models import BrowseModels
 from atrium.services.check_key import CheckKey
 from atrium.services.complete import Complete
@@ -172,7 +173,7 @@ async def built(
         services = Services(
             elsewhere=ways[1],
             long_context=long_context,
-            answer_chat=MeteredChat(CondenseChat(answer_chat, long_context), usher),
+            answer_chat=WithFiles(MeteredChat(CondenseChat(answer_chat, long_context), usher), ways[1], documents.read),
             complete=MeteredCompletion(Complete(library, engines, *ways), usher),
             embed=MeteredEmbedding(EmbedTexts(library, engines, *ways), usher),
             list_models=ListModels(library),

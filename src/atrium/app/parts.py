@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import psutil
 
+from atrium.core.document_ports import Parser
 from atrium.core.models import Ability
 from atrium.decisions.choose_endpoint import Balancing
 from atrium.engines.bounds import Folders, bounds_of
@@ -37,6 +38,7 @@ from atrium.relay.pool import PoolBounds
 from atrium.relay.remote_models import RemoteModels, remote_bounds
 from atrium.relay.runners import RunnerRelay
 from atrium.relay.shapes import Shaper
+from atrium.services.attach_files import FileBounds, ReadFiles
 from atrium.services.chat import AnswerChat, Overflows
 from atrium.services.check_key import CheckKey
 from atrium.services.configure_model import ConfigureModel
@@ -92,7 +94,8 @@ async def opened_documents(
 ) -> AsyncGenerator[Documents]:
     """Document stores, with the tasks that fill them."""
     own = settings.documents
-    bounds = ParseBounds(own.parse_memory, own.parse_timeout, own.parallel, own.max_text)
+    # As many of stores as of chats: neither waits for the other's.
+    bounds = ParseBounds(own.parse_memory, own.parse_timeout, own.parallel * 2, own.max_text)
     parser = DocumentParser(bounds, folder.tmp, child_environment(os.environ))
     shelf = await open_shelf(storage, folder.stores, ShelfBounds(own.open_stores, own.vector_memory))
     cutting = Cutting(own.chunk_tokens * CHARACTERS, own.overlap_tokens * CHARACTERS)
@@ -102,7 +105,8 @@ async def opened_documents(
     try:
         async with FillStore(stores, storage.ingests, prepare, filling, tell) as fill:
             search = SearchStore(shelf, embed, own.query_text)
-            yield Documents(stores, StoreDocuments(stores, fill, embed), search, parser, GroundChat(stores, search))
+            contents, read = StoreDocuments(stores, fill, embed), build_reader(settings, folder, parser)
+            yield Documents(stores, contents, search, parser, GroundChat(stores, search), read)
     finally:
         await parser.close()
         await shelf.close()
@@ -191,6 +195,12 @@ def build_chat(
     """`ways` to local and to remote models, and how many seconds an answer may take."""
     overflows = Overflows(settings.models.context_policy, settings.models.context_policies)
     return AnswerChat(library, engines, ways[0], build_pictures(settings), *ways[1:], overflows)
+
+
+def build_reader(settings: Settings, folder: DataFolder, parser: Parser) -> ReadFiles:
+    limits = settings.limits
+    bounds = FileBounds(limits.files, limits.file_size, limits.text, limits.file_timeout, limits.queue_timeout)
+    return ReadFiles(parser, bounds, folder.tmp, asyncio.Semaphore(settings.documents.parallel))
 
 
 def build_elsewhere(settings: Settings, directory: Directory) -> Elsewhere:

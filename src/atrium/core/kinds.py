@@ -23,30 +23,32 @@ class Kind:
     speaks_ollama: bool = False
     on_demand: bool = False
     """It lists models that it loads only when they are asked for."""
+    takes_files: bool = False
+    """Documents may stand in its chats, or it has servers behind it that take them."""
 
 
 OPENAI_LIST = (("/v1/models", "openai"),)
 LMSTUDIO_LISTS = (("/api/v0/models", "lmstudio"), *OPENAI_LIST)
 
 
-def plain(name: str, health: str = "/health", *prefixes: str) -> Kind:
-    return Kind(name, prefixes or (name,), health, OPENAI_LIST)
+def plain(name: str, health: str = "/health", *prefixes: str, takes_files: bool = False) -> Kind:
+    return Kind(name, prefixes or (name,), health, OPENAI_LIST, takes_files=takes_files)
 
 
 ALL = (
     Kind("ollama", ("ollama",), "/", (("/api/tags", "ollama"),), speaks_ollama=True, on_demand=True),
     Kind("lmstudio", ("lmstudio", "lm-studio", "lm_studio"), "/v1/models", LMSTUDIO_LISTS, on_demand=True),
     plain("vllm"),
-    plain("openai", "/v1/models", "openai", "openai-compatible"),
+    plain("openai", "/v1/models", "openai", "openai-compatible", takes_files=True),
     plain("llamacpp"),
     plain("sglang"),
-    plain("litellm"),
+    plain("litellm", takes_files=True),
     Kind("lemonade", ("lemonade",), "/api/v1/health", (("/api/v1/models", "openai"),)),
     plain("lmdeploy"),
     plain("vllm-mlx"),
     plain("omlx"),
     Kind("docker-model-runner", ("dmr",), "/engines/v1/models", (("/engines/v1/models", "openai"),)),
-    plain("atrium", "/internal/health"),
+    plain("atrium", "/internal/health", takes_files=True),
 )
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in ALL}
 PREFIXES: Mapping[str, Kind] = {prefix: kind for kind in ALL if kind.name != "atrium" for prefix in kind.prefixes}

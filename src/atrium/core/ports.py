@@ -223,6 +223,10 @@ class Remote(Protocol):
         """Whether an endpoint, up or down, lists what the name means."""
         ...
 
+    def takes_files(self, model: str) -> bool:
+        """Whether every endpoint that lists it takes documents in a chat."""
+        ...
+
     def chat(self, chat: Chat, trail: Trail) -> Prepared:
         """Opened, it raises what choosing an endpoint and asking it may: ModelNotFound, ModelUnavailable, QueueFull,
         Unreachable, UpstreamFailed, UpstreamTimeout, the endpoint's own refusals, and Unsupported where its dialect has

@@ -43,6 +43,10 @@ class Media:
     """How many characters of its message's text stand before it."""
     data: bytes = field(default=b"", repr=False)
     """The file, read and checked; empty until then."""
+    name: str = ""
+    """A file's, as the caller calls it."""
+    uploaded: str = ""
+    """Id of a file that was uploaded before; `url` is empty then."""
 
 
 @dataclass(frozen=True, slots=True)

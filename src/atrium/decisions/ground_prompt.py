@@ -35,8 +35,14 @@ def ground_prompt(chat: Chat, citations: Sequence[Citation]) -> Chat:
     messages = with_rules(chat.messages, RULES.format(fence=fence))
     last = max(place for place, message in enumerate(messages) if message.role is Role.USER)
     own = messages[last]
-    grounded = replace(own, text=f"{passages}\n\n{own.text}")
+    grounded = behind_text(own, f"{passages}\n\n")
     return replace(chat, messages=(*messages[:last], grounded, *messages[last + 1 :]))
+
+
+def behind_text(message: Message, text: str) -> Message:
+    """With a text in front of all that it says; its media stay where they stood in that."""
+    moved = tuple(replace(media, at=media.at + len(text)) for media in message.media)
+    return replace(message, text=text + message.text, media=moved)
 
 
 def fence_for(texts: Sequence[str]) -> str:
@@ -56,7 +62,7 @@ def behind_prompt(messages: Sequence[Message], prompt: str) -> tuple[Message, ..
     """With a prompt in front, of which the conversation's own first system message becomes the end."""
     if messages and messages[0].role is Role.SYSTEM:
         first = messages[0]
-        return (replace(first, text=f"{prompt}\n\n{first.text}"), *messages[1:])
+        return (behind_text(first, f"{prompt}\n\n"), *messages[1:])
     return (Message(Role.SYSTEM, prompt), *messages)
 
 

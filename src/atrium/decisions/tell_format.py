@@ -49,6 +49,12 @@ INSIDE = (
     (b"mimetypeapplication/vnd.oasis.opendocument.presentation", Format.ODP),
 )
 COMPOUND = {".doc": Format.DOC, ".xls": Format.XLS, ".ppt": Format.PPT, ".msg": Format.MSG}
+ENDINGS = {
+    **{kind.value: ending for ending, kind in reversed((PACKED | COMPOUND).items())},
+    Format.HTML.value: ".html",
+    Format.MAIL.value: ".eml",
+}
+"""How files of a media type are called; what is not here tells by its first bytes."""
 HTML_NAMES = frozenset({".html", ".htm", ".xhtml"})
 ZIP = b"PK\x03\x04"
 COMPOUND_FILE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"

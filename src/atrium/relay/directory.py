@@ -304,8 +304,12 @@ class Directory:
 
     def known(self, prefix: str, models: Sequence[str], target: str = "") -> bool:
         """Whether a qualifying endpoint, up or down, has listed one of these; `target`: whether that very one has."""
+        return any(True for _ in self.listing(prefix, models, target))
+
+    def listing(self, prefix: str, models: Sequence[str], target: str = "") -> Iterator[Endpoint]:
+        """Those endpoints."""
         asked = (one for one in self.qualifying(prefix) if target in ("", one.spec.name))
-        return any(one.has(model) for one in asked for model in models)
+        return (one for one in asked if any(one.has(model) for model in models))
 
     def pinned(self, model: str) -> tuple[str, str] | None:
         """Endpoint and model of a name such as `den/llama3`, where there is an endpoint `den`."""

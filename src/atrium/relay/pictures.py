@@ -8,7 +8,6 @@ first, and one that is not plain is written anew.
 from __future__ import annotations
 
 import asyncio
-import binascii
 import io
 import warnings
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from atrium.core.errors import InvalidValue
 from atrium.core.requests import Media
+from atrium.decisions.read_base64 import file_of, split_data
 from atrium.relay.fetch_media import MediaFetch
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
@@ -63,23 +63,13 @@ class PictureReader:
         if url[: len(DATA)].lower() == DATA:
             if len(url) > self._bounds.size * 4 // 3 + 1024:
                 raise InvalidValue(f"The image is larger than {self._bounds.size} bytes", param=media.place)
-            return decoded(url, media.place)
+            _, text = split_data(url, "image", media.place)
+            return file_of(text, "image", media.place)
         if url.lower().startswith(ADDRESSES):
             return await self._fetch(url, most=self._bounds.size, place=media.place)
         raise InvalidValue(
             "An image is a data: URI in base64, or an http or https address; others are not allowed", param=media.place
         )
-
-
-def decoded(url: str, place: str) -> bytes:
-    """The bytes of a `data:` URI in base64."""
-    head, comma, text = url.partition(",")
-    if not comma or not head.lower().endswith(";base64"):
-        raise InvalidValue("A data: URI of an image must be in base64", param=place)
-    try:
-        return binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
-    except (binascii.Error, UnicodeEncodeError, ValueError):
-        raise InvalidValue("The image's base64 is not valid", param=place) from None
 
 
 def checked(data: bytes, bounds: PictureBounds, place: str) -> bytes:

@@ -85,6 +85,10 @@ class RemoteModels:
     def serves(self, model: str) -> bool:
         return self._lists(self._wanted(model))
 
+    def takes_files(self, model: str) -> bool:
+        wanted = self._wanted(model)
+        return all(one.spec.kind.takes_files for one in self.directory.listing(EVERY, wanted.models, wanted.target))
+
     def chat(self, chat: Chat, trail: Trail) -> RemoteChat:
         return RemoteChat(self, chat, trail, Album(chat.messages, self.pictures))
 

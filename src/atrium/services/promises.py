@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from atrium.core.document_ports import Parser
 from atrium.core.ports import AuditLog, Engines
+from atrium.services.attach_files import ReadFiles
 from atrium.services.browse_models import BrowseModels
 from atrium.services.check_key import CheckKey
 from atrium.services.configure_model import ConfigureModel
@@ -39,6 +40,7 @@ class Documents:
     search: SearchStore
     parser: Parser
     ground_chat: GroundChat
+    read: ReadFiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,9 @@ class Limits:
     images: Annotated[int, Doc("most images in one chat"), AtLeast(1)] = 32
     image_size: Annotated[Size, Doc("largest file of an image")] = 20 * MB
     image_pixels: Annotated[int, Doc("most points of an image, width times height"), AtLeast(1)] = 40_000_000
+    files: Annotated[int, Doc("most files in one chat"), AtLeast(1)] = 16
+    file_size: Annotated[Size, Doc("largest file in a chat")] = 20 * MB
+    file_timeout: Annotated[Duration, Doc("how long reading the files of one chat may take")] = 120.0
     stored_chats: Annotated[int, Doc("chats kept with `store` for one user; of more the oldest leave"), AtLeast(1)] = (
         1000
     )

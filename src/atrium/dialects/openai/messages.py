@@ -91,17 +91,26 @@ def read_content(fields: Fields, *, optional: bool) -> tuple[str, tuple[Media, .
     return "".join(texts), tuple(media)
 
 
+def read_file(part: Fields) -> Media:
+    """Its content, or the id of one that was uploaded; the content wins."""
+    inner = part.inner("file")
+    if inner is None:
+        raise InvalidValue(f"'{part.place('file')}' is required", param=part.place("file"))
+    name, uploaded = inner.text("filename") or "", inner.text("file_id") or ""
+    if uploaded and not inner.has("file_data"):
+        return Media("file", "", part.path, name=name, uploaded=uploaded)
+    return Media("file", inner.needed_text("file_data"), part.path, name=name)
+
+
 def read_media(part: Fields, kind: str) -> Media:
+    if kind == "file":
+        return read_file(part)
     if isinstance(part.raw(kind), str):
         return Media(MEDIA_PARTS[kind], part.needed_text(kind), part.path)
     inner = part.inner(kind)
     if inner is None:
         raise InvalidValue(f"'{part.place(kind)}' is required", param=part.place(kind))
-    names = {"input_audio": ("data",), "file": ("file_data", "file_id")}.get(kind, ("url",))
-    for name in names:
-        if inner.has(name):
-            return Media(MEDIA_PARTS[kind], inner.needed_text(name), part.path)
-    raise InvalidValue(f"'{inner.place(names[0])}' is required", param=inner.place(names[0]))
+    return Media(MEDIA_PARTS[kind], inner.needed_text("data" if kind == "input_audio" else "url"), part.path)
 
 
 def read_calls(fields: Fields) -> tuple[ToolCall, ...]:
