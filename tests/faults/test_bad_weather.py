@@ -87,6 +87,24 @@ def test_a_client_that_leaves_in_mid_stream_frees_the_slot(fakes: RunningServer)
         until(lambda: busy(client, "slow") == 0)
 
 
+def test_a_client_that_never_reads_does_not_keep_its_slot(folder: Path) -> None:
+    body = json.dumps({**SLOW, "model": "fast", "max_tokens": 30_000, "logprobs": True, "top_logprobs": 10}).encode()
+    with running(folder, ATRIUM_LIMITS__IDLE_TIMEOUT="500ms", **WITHOUT_DEFAULTS) as server:
+        server.install("fake:fast?context=200000&words=100000")
+        host, port = server.url.removeprefix("http://").split(":")
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {server.key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with server.client() as client, socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect((host, int(port)))
+            deaf.sendall(head.encode() + body)
+            until(lambda: busy(client, "fast") == 1)
+            until(lambda: busy(client, "fast") == 0)
+            until(lambda: '"broken":"The client left' in (folder.parent / "server.log").read_text())
+
+
 def test_a_client_that_leaves_before_the_load_begins_causes_none(fakes: RunningServer) -> None:
     with fakes.client(timeout=0.3) as client, pytest.raises(httpx2.ReadTimeout):
         client.post("/v1/chat/completions", json={**SLOW, "model": "asleep"})

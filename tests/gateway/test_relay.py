@@ -280,6 +280,12 @@ def test_a_length_that_could_be_read_in_two_ways_is_refused(relay: RunningServer
         assert exchange(relay.url, line.encode() + b"5\r\nhello\r\n0\r\n\r\n").status == 400
 
 
+def test_a_request_names_its_host(relay: RunningServer, key: str) -> None:
+    for path in ("/olla/openai/echo", "/v1/models"):
+        for version, status in (("1.1", 400), ("1.0", 200)):
+            assert exchange(relay.url, f"GET {path} HTTP/{version}\r\n{key}\r\n\r\n".encode()).status == status
+
+
 def test_an_endpoint_is_never_asked_to_show_what_it_was_sent(relay: RunningServer, key: str) -> None:
     answer = exchange(relay.url, get("/olla/openai/echo", key, method="TRACE"))
     assert answer.status == 405

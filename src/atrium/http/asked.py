@@ -180,11 +180,12 @@ def reading_of(rest: bytes, kind: bytes) -> Reading:
     return Reading.UNSAID if kind in UNSAID else Reading.FORM if kind == FORM else Reading.NOT
 
 
-def doubt(headers: Headers) -> str:
+def doubt(headers: Headers, *, http10: bool) -> str:
     """What the parser lets pass and an endpoint might read otherwise. Source: RFC 9112, sections 3.2 and 6.1."""
     names = [name for name, _ in headers]
-    if names.count(b"host") > 1:
-        return "The request names two hosts"
+    hosts = names.count(b"host")
+    if hosts != 1 and not (hosts == 0 and http10):
+        return "The request names two hosts" if hosts else "The request names no host"
     if b"transfer-encoding" not in names:
         return ""
     codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]

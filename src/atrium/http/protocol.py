@@ -28,15 +28,13 @@ from atrium.http.relayed import Relayed
 from atrium.http.scope import FromLane, mark_lane, scope_of, scope_on
 from atrium.http.spelling import canonical_spelling, origin_form, without_offers
 from atrium.http.turns import MOST_PIPELINED, Cycle, Turns, as_cycle, as_relayed
-from atrium.settings.tree import Limits
 
 
 class Door(Turns):
     """One client connection. A head too long or too slow, and one connection too many, are answered and closed."""
 
-    limits = Limits()
     lane: Lane | None = None
-    idle = IdleWatch(limits.idle_timeout)
+    idle = IdleWatch(Turns.limits.idle_timeout)
 
     def __init__(
         self,
@@ -185,10 +183,13 @@ class Door(Turns):
 
     def _check_framing(self) -> None:
         """Raises BadRequest, NotOffered, which ends the parsing."""
-        if why := doubt(self.headers):
+        parser = self.parser
+        if parser is None:
+            return
+        if why := doubt(self.headers, http10=parser.get_http_version() == "1.0"):
             self._why = BadRequest(why)
             raise self._why
-        if self.parser is not None and self.parser.should_upgrade() and has_body(self.headers):
+        if parser.should_upgrade() and has_body(self.headers):
             # The parser would take the body for what the other protocol says, and we for the next request.
             self._why = NotOffered("Another protocol is not offered here", hint="Send a plain HTTP request")
             raise self._why
@@ -229,6 +230,7 @@ class Door(Turns):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch_head()
+        self.unwatch_reader()
         if self._lingering:
             self._lingering.cancel()
         waiting = [cycle for cycle, _ in self.pipeline]

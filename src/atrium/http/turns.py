@@ -1,6 +1,7 @@
 """Whose turn it is on a client's connection: requests are answered in the order in which they came.
 
-A client that does not read is sent no more than its connection holds, and may keep it no longer than one that is idle.
+A client that does not read is sent no more than its connection holds, and may keep it no longer than one that is idle:
+in mid answer it would keep a slot of a model, too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from atrium.http.relayed import Relayed
+from atrium.settings.tree import Limits
 
 Cycle = RequestResponseCycle | Relayed
 MOST_PIPELINED = 8
@@ -23,6 +25,8 @@ MOST_PIPELINED = 8
 
 class Turns(HttpToolsProtocol):
     """One client connection, between the requests that came and the answers that go."""
+
+    limits = Limits()
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Turns(HttpToolsProtocol):
         self.idle_since = 0.0
         self._unread = (0, 0.0)
         """Bytes that waited for the client when it was last looked at, and when that was."""
+        self._stalled: asyncio.TimerHandle | None = None
 
     def on_response_complete(self) -> None:
         """As uvicorn has it, but for its timer of each answer: `IdleWatch` has one for all."""
@@ -96,9 +101,28 @@ class Turns(HttpToolsProtocol):
         super().pause_writing()
         if relayed := as_relayed(self._now):
             relayed.pause()
+        elif self._is_answering:
+            self._watch_reader()
+
+    def _watch_reader(self) -> None:
+        """The application waits without a bound for its reader, who must read something now and then."""
+        unread = self.transport.get_write_buffer_size()
+        self._stalled = self.loop.call_later(self.limits.idle_timeout, self._look_at_reader, unread)
+
+    def _look_at_reader(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() < before:
+            self._watch_reader()
+        else:
+            self.transport.abort()
+
+    def unwatch_reader(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self.unwatch_reader()
         if relayed := as_relayed(self._now):
             relayed.resume()
         if self.pipeline and not self._is_answering:

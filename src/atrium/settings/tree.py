@@ -51,7 +51,9 @@ class Limits:
     header_timeout: Annotated[Duration, Doc("how long a client may take to send a request's head")] = 30.0
     body_timeout: Annotated[Duration, Doc("longest silence while a client sends a body")] = 30.0
     connections: Annotated[int, Doc("open client connections; more wait in the kernel's queue"), AtLeast(1)] = 4096
-    idle_timeout: Annotated[Duration, Doc("how long an unused client connection is kept")] = 75.0
+    idle_timeout: Annotated[
+        Duration, Doc("how long a client connection is kept that is unused, or whose client reads nothing")
+    ] = 75.0
     queue: Annotated[int, Doc("requests that may wait for one model; more are refused with 503"), AtLeast(1)] = 256
     queue_timeout: Annotated[Duration, Doc("how long a request may wait for a model or a slot")] = 600.0
     answer_timeout: Annotated[Duration, Doc("longest time for one whole local answer")] = 3600.0
