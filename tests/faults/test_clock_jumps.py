@@ -17,7 +17,7 @@ from atrium.relay.health import Checker
 from atrium.relay.pool import PoolBounds
 from atrium.settings.endpoints import read_endpoints
 from atrium.settings.tree import EndpointSettings
-from tests.engines.supervised import ANNA, Told, supervised
+from tests.engines.supervised import ANNA, supervised
 from tests.engines.test_supervisor import fake, loaded, use, waiting
 from tests.gallery.test_adopting import PATIENCE, shelved
 from tests.gallery.tiny import write_llama
@@ -58,7 +58,7 @@ async def test_endpoints_are_looked_at_all_the_same(monkeypatch: pytest.MonkeyPa
     )
     (spec,) = read_endpoints((gone,))
     endpoint = directory.add(spec)
-    async with Checker(directory, 60.0, Told()), asyncio.timeout(PATIENCE):
+    async with Checker(directory, 60.0), asyncio.timeout(PATIENCE):
         while endpoint.checked.failures < 2:  # noqa: ASYNC110 - a number, which has no event
             await asyncio.sleep(0)
 

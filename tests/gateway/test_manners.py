@@ -205,6 +205,20 @@ def test_a_refused_connection_is_a_failure_in_the_figures_and_who_left_is_none(t
         fakes[0].start()
 
 
+def test_a_model_whose_endpoints_are_all_down_is_missed_and_an_unknown_one_is_not(tmp_path: Path) -> None:
+    alone = Fake("alone", "openai", ("M1",), {"check_interval": "60s"})
+    with gateway(tmp_path, [alone], more=OPEN) as server, server.client() as client:
+        assert exchange(server.url, post(CHAT, HELLO)).status == 200
+        assert exchange(server.url, post(CHAT, b'{"model": "M1"}')).status == 200
+        alone.kill()
+        told = [exchange(server.url, post(CHAT, HELLO)).status for _ in range(3)]
+        assert told == [502, 503, 503]
+        assert exchange(server.url, post(CHAT, b'{"model": "none"}')).status == 503
+        (row,) = client.get("/internal/stats/models").json()["models"]
+        assert (row["name"], row["routing_hits"], row["routing_misses"], row["routing_fallbacks"]) == ("M1", 2, 2, 0)
+        alone.start()
+
+
 def test_a_local_model_is_never_asked_of_somebody_else(tmp_path: Path) -> None:
     env = {"ATRIUM_MODELS__ALLOW_FAKE": "true", "ATRIUM_MODELS__DEFAULTS__CHAT": "mine"}
     with gateway(tmp_path, [Fake("one")], more={**OPEN, "routing": "optimistic"}, env=env) as server:

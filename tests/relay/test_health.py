@@ -55,14 +55,10 @@ async def serving(pages: Mapping[str, Page]) -> AsyncGenerator[Server]:
         listening.close()
 
 
-def nobody_hears(event: str, fields: Mapping[str, object]) -> None:
-    """The log is not what is looked at here."""
-
-
 def watched(port: int, **more: object) -> tuple[Checker, Endpoint]:
     directory = Directory(PoolBounds(1.0, 4.0, 8, 65536), {}, Balancing())
     given: dict[str, Any] = {"name": "den", "url": f"http://127.0.0.1:{port}", "check_timeout": 0.2, **more}
-    return Checker(directory, 300.0, nobody_hears), directory.add(read_given(given))
+    return Checker(directory, 300.0), directory.add(read_given(given))
 
 
 @pytest.mark.parametrize(

@@ -154,10 +154,10 @@ async def built(
     settings = loaded.settings
     library = build_library(settings, folder, tell)
     check_key = CheckKey(storage.keys, storage.sessions, pepper)
-    directory = build_directory(settings)
+    directory = build_directory(settings, tell)
     ways = build_relay(settings, compiler), build_elsewhere(settings, directory), settings.limits.answer_timeout
     async with (
-        Checker(directory, settings.discovery.interval, tell) as checker,
+        Checker(directory, settings.discovery.interval) as checker,
         build_installer(settings, library, folder, tell) as installer,
         build_shelves(settings, library, tell) as shelves,
         build_engines(settings, folder, tallies := RunnerTallies(tell)) as engines,

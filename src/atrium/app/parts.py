@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import psutil
 
 from atrium.core.document_ports import Parser
+from atrium.core.events import Tell
 from atrium.core.models import Ability
 from atrium.decisions.choose_endpoint import Balancing
 from atrium.engines.bounds import Folders, bounds_of
@@ -67,7 +68,6 @@ from atrium.storage.store_files import ShelfBounds
 FLUSH_SECONDS = 5.0
 CHARACTERS = 2
 """That a token of a document counts as: so few that a chunk of any language fits its model's window."""
-Tell = Callable[[str, Mapping[str, object]], None]
 
 
 def source_of(loaded: Loaded, library: Library) -> Source:
@@ -162,13 +162,13 @@ def build_vocabularies(limits: Limits) -> Vocabularies:
     return Vocabularies(child_environment(os.environ), TokenBounds(limits.token_timeout, limits.queue))
 
 
-def build_directory(settings: Settings) -> Directory:
+def build_directory(settings: Settings, tell: Tell) -> Directory:
     """Raises ConfigError."""
     proxy = settings.proxy
     bounds = PoolBounds(proxy.connect_timeout, proxy.keep_alive, proxy.connections, proxy.max_response_header)
     optimistic = settings.routing == "optimistic"
     balancing = Balancing(settings.balancer, settings.warm_first)
-    directory = Directory(bounds, settings.model_aliases, balancing, optimistic, proxy.circuit_rest)
+    directory = Directory(bounds, settings.model_aliases, balancing, optimistic, proxy.circuit_rest, tell)
     for spec in read_endpoints(settings.endpoints):
         directory.add(spec)
     return directory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from atrium.engines.process import Launch
 from atrium.engines.recipes.recipe import Plan
 from atrium.settings.tree import Limits, ModelSettings
 
-Tell = Callable[[str, Mapping[str, object]], None]
 """Takes an event's name and its fields."""
 SOCKET = ".sock"
 """llama.cpp takes an address for a unix socket by this ending."""

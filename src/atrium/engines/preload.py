@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from atrium.core.errors import AtriumError
+from atrium.core.events import Tell
 from atrium.core.models import ModelCard
 from atrium.core.people import Caller
 from atrium.core.ports import Engines
-from atrium.engines.bounds import Tell
 
 NOBODY = Caller(user_id=None, name="preload")
 

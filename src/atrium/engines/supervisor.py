@@ -17,6 +17,7 @@ from typing import Self
 
 from atrium.core.endpoints import RunnerPlan, RunnerState, RunnerStatus
 from atrium.core.errors import AtriumError
+from atrium.core.events import Tell
 from atrium.core.models import ModelCard
 from atrium.core.people import Caller
 from atrium.decisions.place_request import Displace, Placing, Refuse, Serve, place_request
@@ -24,7 +25,7 @@ from atrium.decisions.plan_relief import Relief, plan_relief
 from atrium.decisions.plan_swap import Moves, Wanted, plan_line
 from atrium.engines import refusals
 from atrium.engines.berth import MOST_FAILED_LOADS, Berth, Life, Waiter
-from atrium.engines.bounds import Bounds, Folders, Tell, launch_of
+from atrium.engines.bounds import Bounds, Folders, launch_of
 from atrium.engines.fitting import Fitted, Fitter
 from atrium.engines.lease import HeldLease
 from atrium.engines.placement.local import LocalPlacement

@@ -14,12 +14,13 @@ from types import TracebackType
 from typing import Self
 
 from atrium.core.errors import AtriumError, Forbidden, InstallFailed, InvalidValue, ModelNotFound, NotFound
+from atrium.core.events import Tell
 from atrium.core.models import Available, Installing, ModelCard
 from atrium.decisions.fake_address import SCHEME, fake_card
 from atrium.decisions.name_model import RULE, is_model_name
 from atrium.gallery.build import Builder, name_of
 from atrium.gallery.index import Entry
-from atrium.gallery.library import Library, Tell
+from atrium.gallery.library import Library
 
 MOST_JOBS = 64
 """Installations that may be known at once, failed ones included."""

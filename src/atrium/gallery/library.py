@@ -15,11 +15,11 @@ from urllib.parse import quote
 import msgspec
 
 from atrium.core.errors import ModelNotFound
+from atrium.core.events import Tell
 from atrium.core.models import Ability, Catalog, Installing, ModelCard, ModelConfig, Said
 from atrium.decisions.compose_catalog import compose
 from atrium.gallery.files import sync_folder, write_whole
 
-Tell = Callable[[str, Mapping[str, object]], None]
 Finish = Callable[[ModelCard, dict[str, str]], ModelCard]
 """Looks over a card as it is set up, and notes by its name what is wrong with it."""
 

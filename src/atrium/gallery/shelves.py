@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from atrium.core.errors import ConfigError, InvalidValue, NotFound
+from atrium.core.events import Tell
 from atrium.core.models import Ability, ModelCard, Said
 from atrium.gallery.adopt import Found, Stamp, find_file, find_models, named_apart, stamp_of
 from atrium.gallery.cards import card_of, choose_projector, with_projector
@@ -22,7 +23,7 @@ from atrium.gallery.configs import Configs
 from atrium.gallery.files import write_whole
 from atrium.gallery.inspected import Inspected
 from atrium.gallery.inspection import Inspections, Verdict
-from atrium.gallery.library import Arranged, Library, Tell
+from atrium.gallery.library import Arranged, Library
 from atrium.gallery.model_yaml import as_yaml, file_name, parse_said
 
 REST = 20

@@ -29,9 +29,8 @@ from atrium.http.route import Going, Route, Routing
 from atrium.http.sticky import Pin, Telling, stick
 from atrium.relay.directory import Endpoint
 from atrium.relay.discover import refresh
-from atrium.relay.leased import turn_of
+from atrium.relay.leased import give_back, turn_of
 from atrium.relay.sessions import Sessions
-from atrium.relay.tally import took
 from atrium.relay.upstream import Sink, Upstream
 from atrium.relay.upstream_error import UpstreamError
 
@@ -68,8 +67,8 @@ class Forwarding(Sink):
         self.asked = request.asked
         self.model = call.model
         """As it was asked for."""
-        self.ran = call.model
-        """As it was sent."""
+        self.ran = self.listed = call.model
+        """As it was sent, and as its endpoint spells it."""
         self.tries: list[tuple[str, str, float]] = []
         """Endpoint, how it went, seconds."""
         self._call = call
@@ -170,7 +169,7 @@ class Forwarding(Sink):
         try:
             upstream = await endpoint.pool.connect()
         except NotSent as refused:
-            self.lane.refused(endpoint)
+            self.lane.directory.refused(endpoint)
             self._give_back(Outcome.NEITHER, refused.message, Outcome.FAILURE)
             self._task = None
             self._try_next()
@@ -207,7 +206,7 @@ class Forwarding(Sink):
         going = self._route.going.get(endpoint)
         if going is None:
             going = self._route.going[endpoint] = self._going(endpoint)
-        self.ran, self.routing, self.source = going
+        self.ran, self.listed, self.routing, self.source = going
 
     def _going(self, endpoint: Endpoint) -> Going:
         model, routing = self.model, None
@@ -218,7 +217,7 @@ class Forwarding(Sink):
                 model = next((endpoint.name_of(name) for name in named if endpoint.has(name)), "")
                 if not model:
                     model, routing = self.model, self._told_routing(b"fallback", b"model_not_found")
-        return Going(model, routing, source_lines(endpoint, model, routing))
+        return Going(model, endpoint.name_of(model), routing, source_lines(endpoint, model, routing))
 
     # The endpoint's side: what its connection calls.
 
@@ -359,22 +358,16 @@ class Forwarding(Sink):
         self._give_back(outcome, how, outcome)
 
     def _give_back(self, outcome: Outcome, how: str, tallied: Outcome) -> None:
-        """The lease, once. What the circuit and the figures make of it may differ; who left is in neither."""
+        """The lease, once."""
         endpoint, self.endpoint = self.endpoint, None
         if endpoint is None:
             return
-        now = time.monotonic()
-        seconds = now - self._leased_at
+        size = None
+        if self._heard >= self._leased_at:
+            writer = self.request.writer
+            size = writer.sent if writer else self.request.sent
+        seconds, _ = give_back(endpoint, self._leased_at, size, outcome, tallied)
         self.tries.append((endpoint.spec.name, how, seconds))
-        endpoint.give_back(outcome, now)
-        if tallied is Outcome.NEITHER:
-            return
-        if self._heard < self._leased_at:
-            endpoint.tally.note_refused(time.time())
-            return
-        writer = self.request.writer
-        sent = writer.sent if writer else self.request.sent
-        endpoint.tally.note(took(seconds, sent, failed=tallied is Outcome.FAILURE, at=time.time()))
 
     def read_usage(self) -> None:
         if self._tail:

@@ -193,19 +193,14 @@ class Lane:
         """Whether a model that nobody listed may be asked of anybody."""
         return self.directory.optimistic and bool(wanted.models) and not self.known(wanted)
 
-    def refused(self, endpoint: Endpoint) -> None:
-        """A connection was refused: that counts as much as a failed check, and is told as one."""
-        before = endpoint.health
-        self.directory.refused(endpoint)
-        if before is not endpoint.health:
-            fields = {"endpoint": endpoint.spec.name, "before": before.value, "now": endpoint.health.value}
-            self.gateway.tell("endpoint.changed", fields)
-
     def known(self, wanted: Wanted) -> bool:
         return self.directory.known(wanted.prefix, wanted.models, wanted.target)
 
     def nobody(self, wanted: Wanted, model: str) -> Exception:
+        """What is told when nobody can be asked; of a model that somebody has it is counted as a miss."""
         known = self.known(wanted)
+        if known:
+            self.directory.missed(wanted.prefix, wanted.models, wanted.target)
         local = wanted.prefix in (ANY_OPENAI, EVERY) and bool(self.gateway.models.listed())
         standing = Standings(self.directory.endpoints, local=local)
         return nobody(wanted, standing, model=model, known=known, retry=self.retry(wanted.prefix))
@@ -271,7 +266,7 @@ class Lane:
         ran = NOWHERE
         if way is not None and way.tries:
             exact = way.usage is not NO_USAGE or not way.model or request.status >= 400
-            ran = Ran(way.tries[-1][0], way.ran, way.usage if exact else estimate(way), exact)
+            ran = Ran(way.tries[-1][0], way.listed, way.usage if exact else estimate(way), exact)
         if request.claim is not UNCLAIMED:
             request.claim.settle(request.status, ran.usage.prompt_tokens + ran.usage.completion_tokens)
         place = request.asked.place
@@ -286,8 +281,11 @@ class Lane:
         cost = took(seconds, request.sent, failed=failed, at=at)
         tallies.ended.note(cost)
         # A name that nobody listed makes no entry, or anybody could fill the memory with names.
-        if way.model and way.tries and way.routing is not None and way.routing[1] == b"routed":
-            tallies.note_model(way.ran, way.tries[-1][0], request.address, cost)
+        if way.model and way.tries and way.routing is not None:
+            if way.routing[1] == b"routed":
+                tallies.note_model(way.listed, way.tries[-1][0], request.address, cost)
+            else:
+                tallies.note_fallback(way.listed)
 
     def keep(self, request_id: str, record: LocalRecord) -> None:
         """An answer of the built-in engine's: counted and explained like others."""

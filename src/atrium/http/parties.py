@@ -23,6 +23,7 @@ class Way(Protocol):
 
     model: str
     ran: str
+    listed: str
     routing: Routing | None
     source: bytes
     """Lines that tell which endpoint and model answered."""

@@ -15,7 +15,9 @@ class Going(NamedTuple):
     """How a request goes to one endpoint."""
 
     ran: str
-    """The model's name as the endpoint spells it."""
+    """The model's name as it is sent."""
+    listed: str
+    """The same as the endpoint spells it, which is what is counted."""
     routing: Routing | None
     """None where no model was named."""
     source: bytes

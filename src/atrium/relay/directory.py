@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 
 from atrium.core.endpoints import ROUTABLE, EndpointSpec, Health, Offered
 from atrium.core.errors import Conflict, NotFound
+from atrium.core.events import Tell, nobody_hears
 from atrium.core.requests import Dialect
 from atrium.decisions.break_circuit import CLOSED, SECONDS_OPEN, Circuit, Outcome, ended, sent
 from atrium.decisions.choose_endpoint import Balancing, qualifies
@@ -114,7 +115,7 @@ class Endpoint:
 
     def name_of(self, model: str) -> str:
         """As the endpoint spells it."""
-        return self._folded.get(model, model)
+        return self._folded.get(model.casefold(), model)
 
     def speaks(self, dialect: Dialect) -> bool:
         kind = self.spec.kind
@@ -182,9 +183,6 @@ class Endpoint:
         # Others may be wanted of it now.
         self.checked.stale = True
 
-    def restore(self) -> None:
-        self.health = Health.HEALTHY
-
     def lease(self, now: float) -> None:
         self.in_flight += 1
         self.tally.requests += 1
@@ -229,6 +227,7 @@ class Directory:
     optimistic: bool = False
     rest: float = SECONDS_OPEN
     """Seconds that an endpoint which keeps failing is passed over."""
+    tell: Tell = nobody_hears
     endpoints: tuple[Endpoint, ...] = ()
     """By priority, high first, then by name."""
     tallies: Tallies = field(default_factory=Tallies)
@@ -317,10 +316,29 @@ class Directory:
         return (endpoint, rest) if any(one.spec.name == endpoint for one in self.endpoints) else None
 
     def refused(self, endpoint: Endpoint) -> None:
-        """A connection was refused while relaying: that counts as much as a failed check."""
-        endpoint.health = Health.OFFLINE
+        """A connection was refused while relaying: that counts as much as a failed check, and is told as one."""
+        before, endpoint.health = endpoint.health, Health.OFFLINE
+        self.tell_health(endpoint, before)
         if not endpoint.spec.check_interval:
-            asyncio.get_running_loop().call_later(REFUSED_FOR, endpoint.restore)
+            asyncio.get_running_loop().call_later(REFUSED_FOR, self._restore, endpoint)
+
+    def _restore(self, endpoint: Endpoint) -> None:
+        before, endpoint.health = endpoint.health, Health.HEALTHY
+        self.tell_health(endpoint, before)
+
+    def tell_health(self, endpoint: Endpoint, before: Health) -> None:
+        """Where it is another than `before`."""
+        if endpoint.health is not before:
+            fields = {"endpoint": endpoint.spec.name, "before": before.value, "now": endpoint.health.value}
+            self.tell("endpoint.changed", fields)
+
+    def missed(self, prefix: str, models: Sequence[str], target: str = "") -> None:
+        """Nobody who has one of these could be asked."""
+        for one in self.qualifying(prefix):
+            for model in models:
+                if target in ("", one.spec.name) and one.has(model):
+                    self.tallies.model(one.name_of(model)).misses += 1
+                    return
 
     def sweep(self, now: float) -> None:
         """Close unused connections. `now` on the monotonic clock."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from atrium.core.endpoints import ROUTABLE, EndpointSpec, Health
@@ -22,16 +21,14 @@ LONGEST_WAIT = 60.0
 JITTER = 0.1
 RATE_LIMITED_FOR = 30.0
 SWEEP = 5.0
-Tell = Callable[[str, Mapping[str, object]], None]
 
 
 class Checker:
     """Owns one task per endpoint. Used as a context; leaving it ends them all."""
 
-    def __init__(self, directory: Directory, discovery: float, tell: Tell) -> None:
+    def __init__(self, directory: Directory, discovery: float) -> None:
         self._directory = directory
         self._discovery = discovery
-        self._tell = tell
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._sweeping: asyncio.Task[None] | None = None
         self._first: dict[str, asyncio.Event] = {}
@@ -91,9 +88,7 @@ class Checker:
         pause = max(0.0, (wait or next_wait(endpoint.spec, health, checked.failures)) - checked.took)
         checked.next_at = checked.at + pause
         forget_old(endpoint, time.time())
-        if health is not before:
-            fields = {"endpoint": endpoint.spec.name, "before": before.value, "now": health.value}
-            self._tell("endpoint.changed", fields)
+        self._directory.tell_health(endpoint, before)
         return pause
 
     async def _run(self, endpoint: Endpoint) -> None:

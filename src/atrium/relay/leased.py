@@ -10,7 +10,7 @@ from atrium.core.trails import Trail
 from atrium.decisions.break_circuit import Outcome
 from atrium.relay.directory import Directory, Endpoint
 from atrium.relay.inbox import Inbox
-from atrium.relay.tally import took
+from atrium.relay.tally import Took, took
 from atrium.relay.upstream import Upstream
 
 
@@ -52,18 +52,34 @@ class Try:
         self.over = True
         if self._upstream is not None and not (self._inbox and self._inbox.whole):
             self._upstream.abort()
-        now = time.monotonic()
-        seconds = now - self.began
-        endpoint = self.endpoint
-        self._trail.tries.append((endpoint.spec.name, how, seconds))
-        endpoint.give_back(Outcome.NEITHER if self._upstream is None else outcome, now)
-        if self._upstream is None and outcome is Outcome.FAILURE:
-            endpoint.tally.note_refused(time.time())
-        elif outcome is not Outcome.NEITHER:
-            cost = took(seconds, self.size, failed=outcome is Outcome.FAILURE, at=time.time())
-            endpoint.tally.note(cost)
-            if outcome is Outcome.SUCCESS:
-                self._directory.tallies.note_model(self._trail.model, endpoint.spec.name, self._trail.address, cost)
+        endpoint, trail = self.endpoint, self._trail
+        sent = self._upstream is not None
+        size = self.size if sent else None
+        seconds, cost = give_back(endpoint, self.began, size, outcome if sent else Outcome.NEITHER, outcome)
+        trail.tries.append((endpoint.spec.name, how, seconds))
+        if cost is not None and not cost.failed:
+            self._directory.tallies.note_model(trail.model, endpoint.spec.name, trail.address, cost)
+
+
+def give_back(
+    endpoint: Endpoint, began: float, size: int | None, outcome: Outcome, tallied: Outcome
+) -> tuple[float, Took | None]:
+    """A lease that was taken at `began`; gives the seconds since, and what the endpoint's figures got.
+
+    `size`: bytes of the answer, None when no connection was made. What the circuit makes of it, `outcome`, may differ
+    from what the figures do; who left is in neither.
+    """
+    now = time.monotonic()
+    seconds = now - began
+    endpoint.give_back(outcome, now)
+    if tallied is Outcome.NEITHER:
+        return seconds, None
+    if size is None:
+        endpoint.tally.note_refused(time.time())
+        return seconds, None
+    cost = took(seconds, size, failed=tallied is Outcome.FAILURE, at=time.time())
+    endpoint.tally.note(cost)
+    return seconds, cost
 
 
 async def turn_of(endpoint: Endpoint, most: int, patience: float) -> float:

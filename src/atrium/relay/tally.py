@@ -117,7 +117,9 @@ class ModelTally:
     clients: set[str] = field(default_factory=set[str])
     hits: int = 0
     misses: int = 0
+    """Requests that nobody could answer of those who have it."""
     fallbacks: int = 0
+    """Requests that went to an endpoint which does not list it."""
 
     @property
     def requests(self) -> int:
@@ -184,6 +186,11 @@ class Tallies:
             own = model.by_endpoint[endpoint] = Tally()
         own.requests += 1
         own.note(took)
+
+    def note_fallback(self, name: str) -> None:
+        """Only for a name that was listed once: others make no entry, or anybody could fill the memory with names."""
+        if name in self.models:
+            self.models[name].fallbacks += 1
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Self
 from atrium.core.document_ports import IngestBook, Shelf
 from atrium.core.documents import Document, Ingest, Status
 from atrium.core.errors import AtriumError, NotFound, QueueFull, ShuttingDown, Unavailable, UpstreamFailed
+from atrium.core.events import Tell
 from atrium.core.people import Caller
 from atrium.services.prepare_document import PrepareDocument
 from atrium.services.stores import Stores
@@ -26,7 +27,6 @@ PATIENCE = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 """Seconds between tries, when what is missing may come: a model that is being installed, room in a queue."""
 SWEEP_SECONDS = 60.0
 LOCKS = 64
-Tell = Callable[[str, Mapping[str, object]], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
+from atrium.core.events import Tell
 from atrium.core.usage import HOUR, UsageRecord
 from atrium.core.usage_ports import UsageSink
 
@@ -19,7 +19,6 @@ BATCH = 5000
 """Records in one transaction."""
 SWEEP = 3600.0
 MINUTE = 60
-Tell = Callable[[str, Mapping[str, object]], None]
 FoldKey = tuple[float, str, int, int, str, str]
 
 

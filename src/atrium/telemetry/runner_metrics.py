@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from prometheus_client.core import CounterMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-Tell = Callable[[str, Mapping[str, object]], None]
+from atrium.core.events import Tell
+
 MOST_MODELS = 1000
 OTHERS = "other"
 """Stands for models beyond the bound."""
