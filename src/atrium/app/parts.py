@@ -63,6 +63,7 @@ from atrium.settings.load import load
 from atrium.settings.tree import Limits, Loaded, Settings
 from atrium.storage.folder import DataFolder
 from atrium.storage.opening import Storage, open_shelf
+from atrium.storage.postgres_shelf import PostgresBounds
 from atrium.storage.store_files import ShelfBounds
 
 FLUSH_SECONDS = 5.0
@@ -97,7 +98,9 @@ async def opened_documents(
     # As many of stores as of chats: neither waits for the other's.
     bounds = ParseBounds(own.parse_memory, own.parse_timeout, own.parallel * 2, own.max_text)
     parser = DocumentParser(bounds, folder.tmp, child_environment(os.environ))
-    shelf = await open_shelf(storage, folder.stores, ShelfBounds(own.open_stores, own.vector_memory))
+    files = ShelfBounds(own.open_stores, own.vector_memory)
+    rows = PostgresBounds(own.vector_memory, own.exact_below)
+    shelf = await open_shelf(storage, folder.stores, files, rows, tell)
     cutting = Cutting(own.chunk_tokens * CHARACTERS, own.overlap_tokens * CHARACTERS)
     stores = Stores(storage.stores, shelf, storage.users, embed, cutting, own.stores_per_user)
     prepare = PrepareDocument(parser, shelf, embed, folder.files, own.max_chunks)

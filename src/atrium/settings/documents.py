@@ -30,9 +30,18 @@ class DocumentSettings:
     parse_timeout: Annotated[Duration, Doc("how long reading one document may take")] = 120.0
     max_text: Annotated[int, Doc("most characters of one document's text"), AtLeast(1)] = 64 * MB
     max_chunks: Annotated[int, Doc("most chunks of one document"), AtLeast(1)] = 200_000
-    vector_memory: Annotated[Size, Doc("memory for vectors of large stores; what does not fit is read from disk")] = (
-        512 * MB
-    )
+    vector_memory: Annotated[
+        Size,
+        Doc(
+            "memory for vectors of large stores; what does not fit is read from disk. On PostgreSQL with pgvector: what"
+            " the database may take to build an index"
+        ),
+    ] = 512 * MB
+    exact_below: Annotated[
+        int,
+        Doc("on PostgreSQL with pgvector: a store of so many chunks gets an index, a smaller one is searched exactly"),
+        AtLeast(1),
+    ] = 10_000
     open_stores: Annotated[int, Doc("store files that are kept open"), AtLeast(1)] = 64
     stores_per_user: Annotated[int, Doc("most stores of one user"), AtLeast(1)] = 1000
     query_text: Annotated[Size, Doc("largest text of a query")] = MB

@@ -15,7 +15,7 @@ from atrium.storage.database import Database, open_database
 from atrium.storage.ingests import StoredIngests
 from atrium.storage.keys import StoredKeys
 from atrium.storage.people import StoredUsers
-from atrium.storage.postgres_shelf import PostgresShelf
+from atrium.storage.postgres_shelf import PostgresBounds, PostgresShelf
 from atrium.storage.quotas import StoredQuotas
 from atrium.storage.secrets import fingerprint
 from atrium.storage.sessions import StoredSessions
@@ -23,6 +23,7 @@ from atrium.storage.store_book import StoredStores
 from atrium.storage.store_files import ShelfBounds, StoreFiles
 from atrium.storage.tables import meta
 from atrium.storage.usage import StoredUsage
+from atrium.storage.vector_upkeep import Tell
 
 PEPPER = "pepper"
 
@@ -87,11 +88,13 @@ async def open_storage(url: str | None, file: Path, pepper: bytes, kept: Kept = 
     )
 
 
-async def open_shelf(storage: Storage, folder: Path, bounds: ShelfBounds) -> StoreFiles | PostgresShelf:
+async def open_shelf(
+    storage: Storage, folder: Path, files: ShelfBounds, rows: PostgresBounds, tell: Tell
+) -> StoreFiles | PostgresShelf:
     """Stores as files in a folder of this gateway's own; in PostgreSQL for all gateways that share it."""
     if storage.database.sqlite:
-        return StoreFiles(folder, bounds)
-    shelf = PostgresShelf(storage.database, bounds.vector_memory)
+        return StoreFiles(folder, files)
+    shelf = PostgresShelf(storage.database, rows, tell)
     await shelf.open()
     return shelf
 

@@ -1,14 +1,13 @@
 """Stores in PostgreSQL, for several gateways on one database. Implements `core.document_ports.Shelf`.
 
-Documents are rows that never change, so what a gateway has in memory is brought up to date by comparing their ids.
-Search by meaning is exact, as in the files of `store_files.py`: vectors are kept in memory as far as there is room.
+Vectors lie in pgvector's type where the database has it (`pgvector.py`), and otherwise as bytes (`kept_vectors.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -21,7 +20,21 @@ from atrium.core.errors import Conflict
 from atrium.decisions.fit_metadata import fit_metadata
 from atrium.decisions.fold_text import fold_text
 from atrium.storage.database import LOCK_NUMBER, Database
-from atrium.storage.vector_blocks import FLOAT, FULL, Row, VectorBlocks, cosine
+from atrium.storage.kept_vectors import KeptVectors
+from atrium.storage.pgvector import (
+    INSERT,
+    NUMBERS,
+    SIMILARITY,
+    PgVectors,
+    lies_here,
+    make_table,
+    make_usable,
+    numbers,
+    table_there,
+    vector_size,
+)
+from atrium.storage.vector_blocks import FLOAT, cosine
+from atrium.storage.vector_upkeep import Tell, VectorUpkeep
 
 SCHEMA = (
     "create schema if not exists documents",
@@ -37,42 +50,61 @@ SCHEMA = (
         "create table if not exists documents.chunks ("
         " id bigint generated always as identity primary key, store text not null,"
         " document bigint not null references documents.documents on delete cascade, start integer not null,"
-        " stop integer not null, page integer, text text not null, vector bytea not null, terms tsvector not null)"
+        " stop integer not null, page integer, text text not null, vector bytea, terms tsvector not null)"
     ),
     "create index if not exists chunks_document on documents.chunks (document)",
     "create index if not exists chunks_store on documents.chunks (store)",
     "create index if not exists chunks_terms on documents.chunks using gin (terms)",
 )
+INSERT_KEPT = (
+    "insert into documents.chunks (store, document, start, stop, page, text, vector, terms) values"
+    " (:store, :document, :start, :stop, :page, :text, :vector, to_tsvector('english', :terms))"
+)
 COLUMNS = "uid, store, filename, size, digest, metadata, created_at, chunks"
 
 
-class Kept:
-    """A store's vectors in memory, and of which documents they are."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.mark: tuple[int, int] = (0, 0)
-        self.documents: set[int] = set()
-        self.blocks: VectorBlocks | None = None
+@dataclass(frozen=True, slots=True)
+class PostgresBounds:
+    vector_memory: int
+    """Bytes, for all vectors that are searched in memory; for building one index, where pgvector is."""
+    exact_below: int
+    """Chunks of a store that pgvector searches exactly; larger ones get an index."""
 
 
 class PostgresShelf:
-    def __init__(self, database: Database, vector_memory: int) -> None:
+    def __init__(self, database: Database, bounds: PostgresBounds, tell: Tell) -> None:
         self._database = database
-        self._memory = vector_memory
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
-        """Least recently used first."""
+        self._tell = tell
+        self._kept = KeptVectors(database, bounds.vector_memory)
+        self._vectors = PgVectors(database, bounds.exact_below)
+        self._with_table = False
+        """Whether pgvector's table was seen: once it is there it stays, and another gateway may have made it."""
+        self.upkeep = VectorUpkeep(database, bounds.exact_below, bounds.vector_memory, tell)
 
     async def open(self) -> None:
         """Make the tables that are missing; gateways that start together do so one after the other."""
+        usable = await make_usable(self._database)
         async with self._database.writing() as connection:
             await connection.execute(text("select pg_advisory_xact_lock(:n)"), {"n": LOCK_NUMBER + 1})
             for statement in SCHEMA:
                 await connection.execute(text(statement))
+            if usable:
+                await make_table(connection)
+        self._tell("stores.opened", usable.told())
+        self.upkeep.start()
 
     async def close(self) -> None:
         """The database is closed by whom it belongs to."""
+        await self.upkeep.close()
         self._kept.clear()
+
+    async def _in_table(self, connection: AsyncConnection) -> bool:
+        self._with_table = self._with_table or await table_there(connection)
+        return self._with_table
+
+    async def _by_pgvector(self, connection: AsyncConnection, store_id: str) -> bool:
+        """Whether the store's vectors are in pgvector's table, or will be as its first."""
+        return await self._in_table(connection) and await lies_here(connection, store_id)
 
     # Changes.
 
@@ -82,7 +114,9 @@ class PostgresShelf:
         async with self._database.writing() as connection:
             # One after the other in a store: two with one name must not both find nothing to replace.
             await connection.execute(text("select pg_advisory_xact_lock(hashtext(:s))"), {"s": document.store_id})
-            await self._fit_vectors(connection, indexed)
+            there = await self._by_pgvector(connection, document.store_id)
+            size = await (vector_size if there else kept_size)(connection, document.store_id)
+            check_size(size, indexed.vectors)
             await connection.execute(
                 text("delete from documents.documents where uid = :uid or (store = :store and filename = :filename)"),
                 {"uid": document.id, "store": document.store_id, "filename": document.filename},
@@ -96,29 +130,14 @@ class PostgresShelf:
                     "stop": chunk.end,
                     "page": chunk.page,
                     "text": chunk.text,
-                    "vector": vector,
+                    "vector": numbers(vector) if there else vector,
                     "terms": fold_text(chunk.text),
                 }
                 for chunk, vector in zip(indexed.chunks, indexed.vectors, strict=True)
             ]
             if rows:
-                await connection.execute(
-                    text(
-                        "insert into documents.chunks (store, document, start, stop, page, text, vector, terms) values"
-                        " (:store, :document, :start, :stop, :page, :text, :vector, to_tsvector('english', :terms))"
-                    ),
-                    rows,
-                )
-
-    async def _fit_vectors(self, connection: AsyncConnection, indexed: Indexed) -> None:
-        query = text("select length(vector) from documents.chunks where store = :s limit 1")
-        size = (await connection.execute(query, {"s": indexed.document.store_id})).scalar()
-        if size and indexed.vectors and size != len(indexed.vectors[0]):
-            raise Conflict(
-                f"This store's vectors have {size // FLOAT} numbers, but its model now makes"
-                f" {len(indexed.vectors[0]) // FLOAT}",
-                hint="Make a new store, or put the model back that this one was made with",
-            )
+                await connection.execute(text(INSERT if there else INSERT_KEPT), rows)
+        self.upkeep.wake()
 
     async def _insert_document(self, connection: AsyncConnection, indexed: Indexed) -> int:
         document, parsed = indexed.document, indexed.parsed
@@ -147,9 +166,10 @@ class PostgresShelf:
             return bool((await connection.execute(text(query), {"s": store_id, "u": document_id})).all())
 
     async def drop(self, store_id: str) -> None:
-        self._kept.pop(store_id, None)
+        self._kept.forget(store_id)
         async with self._database.writing() as connection:
             await connection.execute(text("delete from documents.documents where store = :s"), {"s": store_id})
+        self.upkeep.wake()
 
     # Reading.
 
@@ -175,12 +195,16 @@ class PostgresShelf:
         rows = await self._rows(query, s=store_id, d=digest)
         if not rows:
             return None
-        chunks = await self._rows(
-            "select start, stop, text, page, vector from documents.chunks where document = :n order by id",
-            n=rows[0].id,
+        async with self._database.reading() as connection:
+            moved = NUMBERS if await self._in_table(connection) else "null"
+        query = (
+            f"select start, stop, text, page, vector, {moved} as numbers from documents.chunks"  # noqa: S608 - a constant
+            " where document = :n order by id"
         )
+        chunks = await self._rows(query, n=rows[0].id)
         cut = tuple(Chunk(row.start, row.stop, row.text, row.page) for row in chunks)
-        return Indexed(as_document(rows[0]), as_parsed(rows[0]), cut, tuple(row.vector for row in chunks))
+        vectors = tuple(row.vector if row.numbers is None else array("f", row.numbers).tobytes() for row in chunks)
+        return Indexed(as_document(rows[0]), as_parsed(rows[0]), cut, vectors)
 
     async def matching(self, store_id: str, terms: Sequence[str], most: int, where: Metadata) -> tuple[Scored, ...]:
         if not terms:
@@ -199,13 +223,18 @@ class PostgresShelf:
         return tuple(Scored(row.id, row.rank) for row in await self._rows(query, **given))
 
     async def found(self, store_id: str, chunk_ids: Sequence[int], vector: bytes) -> tuple[Found, ...]:
+        async with self._database.reading() as connection:
+            there = await self._in_table(connection)
+        similarity = SIMILARITY if there else "null"
         query = (
-            "select chunks.id, start, stop, page, chunks.text, vector, uid, filename, metadata from documents.chunks"
+            f"select chunks.id, start, stop, page, chunks.text, vector, {similarity} as similarity,"  # noqa: S608 - a constant
+            " uid, filename, metadata from documents.chunks"
             " join documents.documents on documents.id = document"
             " where chunks.store = :s and chunks.id = any(cast(:ids as bigint[]))"
         )
-        rows = {row.id: row for row in await self._rows(query, s=store_id, ids=list(chunk_ids))}
-        there = [rows[chunk_id] for chunk_id in chunk_ids if chunk_id in rows]
+        asked = {"asked": numbers(vector)} if there else {}
+        rows = {row.id: row for row in await self._rows(query, s=store_id, ids=list(chunk_ids), **asked)}
+        found = [rows[chunk_id] for chunk_id in chunk_ids if chunk_id in rows]
         return tuple(
             Found(
                 row.id,
@@ -213,9 +242,9 @@ class PostgresShelf:
                 row.uid,
                 row.filename,
                 orjson.loads(row.metadata),
-                cosine(row.vector, vector),
+                cosine(row.vector, vector) if row.similarity is None else row.similarity,
             )
-            for row in there
+            for row in found
         )
 
     async def stores(self) -> frozenset[str]:
@@ -223,55 +252,17 @@ class PostgresShelf:
 
     async def nearest(self, store_id: str, vector: bytes, most: int, where: Metadata) -> tuple[Scored, ...]:
         documents = await self._chosen(store_id, where)
-        size = (await self.tally(store_id)).chunks * len(vector)
-        if size <= self._memory:
-            blocks = await self._up_to_date(store_id, len(vector) // FLOAT, size)
-            return await asyncio.to_thread(blocks.nearest, vector, most, documents)
-        best: list[Scored] = []
-        async for rows in self._batches("store = :s", len(vector), s=store_id):
-            blocks = VectorBlocks(len(vector) // FLOAT)
-            blocks.add(rows)
-            best += await asyncio.to_thread(blocks.nearest, vector, most, documents)
-            best = sorted(best, key=lambda one: (-one.score, one.chunk_id))[:most]
-        return tuple(best)
-
-    async def _up_to_date(self, store_id: str, dimensions: int, size: int) -> VectorBlocks:
-        """The store's vectors in memory as the database has them now."""
-        kept = self._kept.setdefault(store_id, Kept())
-        self._kept.move_to_end(store_id)
-        async with kept.lock:
-            query = "select count(*) as many, coalesce(max(id), 0) as newest from documents.documents where store = :s"
-            row = (await self._rows(query, s=store_id))[0]
-            mark = int(row.many), int(row.newest)
-            if kept.blocks is None:
-                self._make_room(size, store_id)
-                kept.blocks = await asyncio.to_thread(VectorBlocks, dimensions)
-            if kept.mark != mark:
-                rows = await self._rows("select id from documents.documents where store = :s", s=store_id)
-                there = {row.id for row in rows}
-                await asyncio.to_thread(kept.blocks.remove, sorted(kept.documents - there))
-                new = sorted(there - kept.documents)
-                async for batch in self._batches("document = any(cast(:d as bigint[]))", dimensions * FLOAT, d=new):
-                    await asyncio.to_thread(kept.blocks.add, batch)
-                kept.documents, kept.mark = there, mark
-            return kept.blocks
-
-    def _make_room(self, needed: int, store_id: str) -> None:
-        """The least recently used stores give up what they keep."""
-        used = sum(one.blocks.size for one in self._kept.values() if one.blocks)
-        for other in [one for one in self._kept if one != store_id]:
-            if used + needed <= self._memory:
-                return
-            blocks = self._kept.pop(other).blocks
-            used -= blocks.size if blocks else 0
-
-    async def _batches(self, which: str, size: int, **given: Any) -> AsyncGenerator[list[Row]]:
-        """Vectors of `size` bytes, some thousand at a time."""
-        query = text(f"select id, document, vector from documents.chunks where {which} and length(vector) = :size")  # noqa: S608 - ours
         async with self._database.reading() as connection:
-            result = await connection.stream(query, {**given, "size": size})
-            async for rows in result.partitions(FULL):
-                yield [Row(row.id, row.document, row.vector) for row in rows]
+            there = await self._by_pgvector(connection, store_id)
+        if not there:
+            near = await self._kept.nearest(store_id, vector, most, documents)
+            async with self._database.reading() as connection:
+                there = await self._by_pgvector(connection, store_id)
+            if not there:
+                return near
+            # It was moved while it was searched.
+            self._kept.forget(store_id)
+        return await self._vectors.nearest(store_id, vector, most, documents)
 
     async def _chosen(self, store_id: str, where: Metadata) -> list[int] | None:
         """Numbers of the documents with that metadata; None for all."""
@@ -283,6 +274,21 @@ class PostgresShelf:
     async def _rows(self, query: str, **given: Any) -> Sequence[DataRow[Any]]:
         async with self._database.reading() as connection:
             return (await connection.execute(text(query), given)).all()
+
+
+async def kept_size(connection: AsyncConnection, store_id: str) -> int:
+    """Bytes that each of the store's vectors has; 0 for none."""
+    query = text("select length(vector) from documents.chunks where store = :s and vector is not null limit 1")
+    return int((await connection.execute(query, {"s": store_id})).scalar() or 0)
+
+
+def check_size(size: int, vectors: Sequence[bytes]) -> None:
+    """Raises Conflict for vectors of another size than a store's own."""
+    if size and vectors and size != len(vectors[0]):
+        raise Conflict(
+            f"This store's vectors have {size // FLOAT} numbers, but its model now makes {len(vectors[0]) // FLOAT}",
+            hint="Make a new store, or put the model back that this one was made with",
+        )
 
 
 def as_document(row: DataRow[Any]) -> Document:

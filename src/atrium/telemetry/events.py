@@ -46,6 +46,10 @@ NAMES = frozenset(
         "login.failed",
         "document.failed",
         "stores.sweep_failed",
+        "stores.opened",
+        "stores.moved",
+        "stores.indexed",
+        "stores.upkeep_failed",
         "usage.unwritten",
     }
 )
@@ -66,7 +70,9 @@ WARNINGS = frozenset(
         "model.config_broken",
     }
 )
-ERRORS = frozenset({"request.failed", "document.failed", "stores.sweep_failed", "model.install_failed"})
+ERRORS = frozenset(
+    {"request.failed", "document.failed", "stores.sweep_failed", "stores.upkeep_failed", "model.install_failed"}
+)
 FREQUENT = frozenset({"request.ended"})
 """Written together with what comes within the next moments: a write for each costs as much as answering it."""
 LINGER = 0.05
