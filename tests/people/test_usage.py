@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from tests.gateway.fakes import Fake, gateway
 from tests.people.conftest import anonymous, new_user
-from tests.running import RunningServer
+from tests.running import RunningServer, command
 
 CHAT: dict[str, Any] = {"model": "m1", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -69,9 +70,81 @@ def test_usage_comes_as_csv(house: RunningServer) -> None:
     assert not any(cell.startswith("=") for row in rows for cell in row.values())
 
 
+def test_usage_is_told_of_one_key_and_of_one_model(house: RunningServer) -> None:
+    new_user(house, "yan")
+    keys = {alias: key_of(house, "yan", alias) for alias in ("first", "second")}
+    for key, model in ((keys["first"], "m1"), (keys["first"], "m2"), (keys["second"], "m2")):
+        with house.client(key=key) as client:
+            client.post("/v1/chat/completions", json={**CHAT, "model": model}).raise_for_status()
+    with house.client() as admin, house.client(key=keys["first"]) as yan:
+        listed = admin.get("/api/admin/keys", params={"user": "yan"}).json()
+        first = next(key["id"] for key in listed if key["alias"] == "first")
+        for client, path in ((admin, "/api/admin/usage"), (yan, "/api/usage")):
+            totals: list[int] = []
+            for query in ({"key_id": first}, {"model": "m2"}, {"key_id": first, "model": "m2"}, {"model": "m\0"}):
+                whose = {"user": "yan"} if client is admin else {}
+                told = client.get(path, params={**query, **whose})
+                assert told.status_code == 200, told.text
+                totals.append(told.json()["totals"]["requests"])
+            assert totals == [2, 2, 1, 0]
+        rows = list(csv.DictReader(io.StringIO(yan.get("/api/usage", params={"format": "csv"}).text)))
+    assert {(row["user"], row["model"]) for row in rows} == {("yan", "m1"), ("yan", "m2")}
+
+
+def test_hours_are_whole_and_of_utc_however_the_zone_is_written(house: RunningServer) -> None:
+    with house.client() as admin:
+        span = {"since": "2026-03-29T01:30:00+01:00", "until": "2026-03-29T04:30:00+02:00", "step": "hour"}
+        told = admin.get("/api/admin/usage", params=span).json()
+        assert (told["since"], told["until"]) == ("2026-03-29T00:00:00Z", "2026-03-29T03:00:00Z")
+        today = admin.get("/api/admin/usage", params={"days": 1}).json()
+        assert today["since"].endswith("T00:00:00Z")
+        day = admin.get("/api/admin/usage", params={"days": 2, "until": "2026-03-30"}).json()
+        assert (day["since"], day["until"]) == ("2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z")
+
+
+def test_the_command_shows_usage_as_tables_csv_and_json(house: RunningServer) -> None:
+    new_user(house, "zoe")
+    with house.client(key=key_of(house, "zoe")) as zoe:
+        zoe.post("/v1/chat/completions", json=CHAT).raise_for_status()
+        zoe.post("/v1/chat/completions", json={**CHAT, "model": "nope"})
+
+    def said(*words: str) -> str:
+        done = command(house.data_dir, "usage", "--user", "zoe", *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    table = said("--days", "1", "--step", "hour")
+    assert [line.split()[:3] for line in table.splitlines() if line.startswith(("zoe", "k of", "m1"))] == [
+        ["zoe", "2", "1"],
+        ["k", "of", "zoe"],
+        ["m1", "1", "0"],
+    ]
+    told = json.loads(said("--json", "--model", "m1", "--since", "2h"))
+    assert (told["totals"]["requests"], [share["username"] for share in told["users"]]) == (1, ["zoe"])
+    rows = list(csv.DictReader(io.StringIO(said("--csv", "--key", told["keys"][0]["key_prefix"]))))
+    assert sum(int(row["requests"]) for row in rows) == 2
+    assert "Nothing was used" in said("--until", "2020-01-01", "--since", "2019-01-01")
+    for words, says in (
+        (("--csv", "--json"), "one of"),
+        (("--since", "soon"), "since"),
+        (("--user", "nobody"), "nobody"),
+    ):
+        done = command(house.data_dir, "usage", *words)
+        assert done.returncode == 1
+        assert says in done.stderr
+
+
 @pytest.mark.parametrize(
     "query",
-    [{"days": "0"}, {"step": "minute"}, {"since": "soon"}, {"since": "2030-01-01T00:00:00Z"}, {"days": "x"}],
+    [
+        {"days": "0"},
+        {"step": "minute"},
+        {"since": "soon"},
+        {"since": "2040-01-01T00:00:00Z"},
+        {"days": "x"},
+        {"key_id": "1" + "0" * 30},
+        {"until": "9999-12-31T23:30:00Z"},
+    ],
 )
 def test_a_span_that_is_none_is_refused(house: RunningServer, query: dict[str, str]) -> None:
     with house.client() as admin:

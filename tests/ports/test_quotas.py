@@ -14,6 +14,7 @@ from atrium.core.people import ANONYMOUS, CONTROL, Caller, User
 from atrium.core.quotas import Measure, Period, Subject, Worst
 from atrium.core.usage import Span, Sums, UsageRecord
 from atrium.services.meter import Meter
+from atrium.services.read_usage import ReadUsage
 from atrium.services.usage import UsageBounds, UsageLog
 from atrium.storage.opening import Storage, open_storage
 from atrium.storage.usage import StoredUsage
@@ -183,6 +184,20 @@ async def test_a_stop_writes_what_waits_and_a_restart_finds_it(storage: Storage,
     await again.usage.forget(datetime.fromtimestamp(NOON + 1, UTC))
     assert len(await again.usage.rows(SPAN, 100)) == 6
     await again.close()
+
+
+async def test_an_export_tells_every_row_once_however_many_an_hour_has(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atrium.services.read_usage.PAGE", 7)
+    noted = [
+        record(user, NOON + hour * 3600, model=f"m{model}") for user in range(4) for model in "äZ_a" for hour in (0, 1)
+    ]
+    await storage.usage.write(noted)
+    read = ReadUsage(UsageLog(storage.usage, BOUNDS, silent), storage.usage, storage.users, storage.keys)
+    told = [(row.hour, row.user_id, row.model) async for row in read.export(SPAN)]
+    assert len(told) == len(set(told)) == 32
+    assert told[0][0] < told[-1][0]
 
 
 async def test_a_queue_that_is_full_folds_and_loses_nothing(storage: Storage) -> None:

@@ -42,6 +42,15 @@ class Door:
     async def get(self, path: str, **query: str) -> Any:
         return self._json(await self.client.get(path, params=query or None))
 
+    async def copy(self, path: str, into: IO[str], **query: str) -> None:
+        """A text answer, as it comes."""
+        async with self.client.stream("GET", path, params=query or None) as answer:
+            if not answer.is_success:
+                await answer.aread()
+                raise told(answer.status_code, answer)
+            async for piece in answer.aiter_text():
+                into.write(piece)
+
     async def post(self, path: str, body: dict[str, Any]) -> Any:
         return self._json(await self.client.post(path, json=body))
 

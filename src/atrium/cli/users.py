@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -81,6 +82,40 @@ def delete_user(name: Name, data_dir: DataDir = None, config: Config = None) -> 
     run(work())
 
 
+@commands.command("promote")
+def promote_user(name: Name, data_dir: DataDir = None, config: Config = None) -> None:
+    """Make a user an administrator."""
+    change_rights(name, "is_admin", True, data_dir, config)
+
+
+@commands.command("demote")
+def demote_user(name: Name, data_dir: DataDir = None, config: Config = None) -> None:
+    """Make an administrator an ordinary user; the last active one stays."""
+    change_rights(name, "is_admin", False, data_dir, config)
+
+
+@commands.command("activate")
+def activate_user(name: Name, data_dir: DataDir = None, config: Config = None) -> None:
+    """Let a user in again; keys work as before, sessions begin anew."""
+    change_rights(name, "is_active", True, data_dir, config)
+
+
+@commands.command("deactivate")
+def deactivate_user(name: Name, data_dir: DataDir = None, config: Config = None) -> None:
+    """Keep a user out, at once: keys are refused and sessions end, but nothing is lost."""
+    change_rights(name, "is_active", False, data_dir, config)
+
+
+def change_rights(name: str, right: str, given: bool, data_dir: Path | None, config: Path | None) -> None:
+    async def work() -> None:
+        async with door(loaded(data_dir, config)) as api:
+            user = await found(api, name)
+            changed = await api.put(f"/api/admin/users/{user['id']}", {right: given})
+        print(f"User {changed['username']}: {rights(changed)}.")
+
+    run(work())
+
+
 async def found(api: Door, name: str) -> dict[str, Any]:
     """Raises NotFound."""
     for user in await api.get("/api/admin/users"):
@@ -104,7 +139,7 @@ def typed(password: str | None) -> str:
 
 
 def rights(user: dict[str, Any]) -> str:
-    words = ["admin"] if user["is_admin"] else []
+    words = ["admin" if user["is_admin"] else "user"]
     words += [] if user["is_active"] else ["inactive"]
     words += ["password"] if user["has_password"] else ["keys only"]
     return ", ".join(words)

@@ -88,6 +88,19 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True)
+class Acts:
+    """Which acts are asked for; what is left out leaves all in."""
+
+    before: int | None = None
+    """Only acts older than the one with this id."""
+    actor: str = ""
+    action: str = ""
+    """Stands somewhere in the action or its detail, in whatever case."""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who a request belongs to."""
 

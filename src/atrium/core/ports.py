@@ -11,7 +11,7 @@ from atrium.core.answers import Echo, Embedded, EventStream
 from atrium.core.completions import CompletionPage, CompletionQuery, KeptCompletion
 from atrium.core.endpoints import RemoteModel, Runner, RunnerPlan, RunnerStatus
 from atrium.core.models import Available, Catalog, Installing, ModelCard, Said
-from atrium.core.people import Act, Caller, Key, NewKey, Session, User
+from atrium.core.people import Act, Acts, Caller, Key, NewKey, Session, User
 from atrium.core.requests import Chat, Completion, Embed, Media, Message, Prompt
 from atrium.core.trails import Trail
 
@@ -299,8 +299,8 @@ class AuditLog(Protocol):
         """The oldest acts beyond a bound are forgotten."""
         ...
 
-    async def newest(self, *, before: int | None, limit: int) -> tuple[Act, ...]:
-        """Newest first; `before`: only acts older than that one."""
+    async def newest(self, acts: Acts, limit: int) -> tuple[Act, ...]:
+        """Newest first."""
         ...
 
 

@@ -37,8 +37,8 @@ class UsageSink(Protocol):
 
 
 class UsageStore(Protocol):
-    async def rows(self, span: Span, limit: int) -> tuple[UsageRow, ...]:
-        """Sums by hour, oldest first."""
+    async def rows(self, span: Span, limit: int, after: UsageRow | None = None) -> tuple[UsageRow, ...]:
+        """Sums by hour, oldest first; `after`: only what comes after this row in that order."""
         ...
 
     async def by(self, field: str, span: Span, limit: int) -> tuple[tuple[Any, Sums], ...]:

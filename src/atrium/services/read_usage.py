@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from atrium.core.errors import Unprocessable
@@ -52,7 +52,7 @@ class ReadUsage:
         step = timedelta(days=1) if daily else timedelta(hours=1)
         if (span.until - span.since) / step > MOST_STEPS:
             raise Unprocessable(
-                f"The series would have more than {MOST_STEPS} steps", hint="Ask for days", param="from"
+                f"The series would have more than {MOST_STEPS} steps", hint="Ask for days", param="since"
             )
         await self.log.flush()
         series: dict[datetime, Sums] = {}
@@ -70,14 +70,11 @@ class ReadUsage:
     async def export(self, span: Span) -> AsyncGenerator[UsageRow]:
         """Every sum of an hour, oldest first."""
         await self.log.flush()
-        while rows := await self.store.rows(span, PAGE):
-            # A page ends with a whole hour, or the next one would begin in its midst.
-            whole = rows if len(rows) < PAGE else [row for row in rows if row.hour < rows[-1].hour] or rows
-            for row in whole:
+        last: UsageRow | None = None
+        while rows := await self.store.rows(span, PAGE, last):
+            for row in rows:
                 yield row
-            if len(rows) < PAGE:
-                return
-            span = replace(span, since=whole[-1].hour + timedelta(hours=1))
+            last = rows[-1]
 
     async def names(self) -> Names:
         users = {user.id: user.name for user in await self.users.all()}

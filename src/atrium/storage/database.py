@@ -174,3 +174,8 @@ def migrate(connection: Connection) -> None:
         connection.commit()
     else:
         connection.exec_driver_sql("commit")
+
+
+def fitted(text: str, most: int) -> str:
+    """As any database takes it."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()[:most]

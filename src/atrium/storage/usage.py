@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, delete, func, insert, select
+from sqlalchemy import ColumnElement, Table, delete, func, insert, literal, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from atrium.core.usage import HOUR, DoorHits, Span, Sums, UsageRecord, UsageRow
-from atrium.storage.database import Database
+from atrium.storage.database import Database, fitted
 from atrium.storage.tables import usage, usage_doors, usage_hours
 
 ADDED = ("requests", "failures", "prompt_tokens", "completion_tokens", "seconds")
@@ -53,11 +53,15 @@ class StoredUsage:
         async with self._database.writing() as connection:
             await connection.execute(delete(usage).where(usage.c.at < before))
 
-    async def rows(self, span: Span, limit: int) -> tuple[UsageRow, ...]:
-        """Oldest first."""
+    async def rows(self, span: Span, limit: int, after: UsageRow | None = None) -> tuple[UsageRow, ...]:
         hours = usage_hours.c
-        query = select(usage_hours).where(*within(span)).limit(limit)
-        query = query.order_by(hours.hour, hours.user_id, hours.key_id, hours.model, hours.door)
+        order = (hours.hour, hours.user_id, hours.key_id, hours.model, hours.door)
+        query = select(usage_hours).where(*within(span)).limit(limit).order_by(*order)
+        if after is not None:
+            last = (after.hour, after.user_id, after.key_id, after.model, after.door)
+            query = query.where(
+                tuple_(*order) > tuple_(*(literal(at, kind.type) for at, kind in zip(last, order, strict=True)))
+            )
         async with self._database.reading() as connection:
             found = (await connection.execute(query)).all()
         return tuple(
@@ -93,7 +97,7 @@ def within(span: Span) -> list[ColumnElement[bool]]:
     if span.key_id is not None:
         bounds.append(hours.key_id == span.key_id)
     if span.model is not None:
-        bounds.append(hours.model == span.model)
+        bounds.append(hours.model == fitted(span.model, LONGEST_MODEL))
     return bounds
 
 
@@ -150,8 +154,3 @@ def door_rows(records: Iterable[UsageRecord]) -> list[dict[str, Any]]:
         {"door": door, "user_id": user_id, "hits": hits, "last_at": datetime.fromtimestamp(last, UTC)}
         for (door, user_id), (hits, last) in sorted(found.items())
     ]
-
-
-def fitted(text: str, most: int) -> str:
-    """As any database takes it."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()[:most]

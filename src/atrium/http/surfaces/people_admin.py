@@ -8,12 +8,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from atrium.core.people import Act, Key, Scopes, User
+from atrium.core.people import Act, Acts, Key, Scopes, User
+from atrium.http.moments import Moment
 from atrium.http.scope import exchange_of
 from atrium.services.issue_key import Wish
 from atrium.services.promises import Services
 
 MOST_SHOWN = 1000
+LONGEST_FILTER = 100
 
 
 class Body(BaseModel):
@@ -75,6 +77,19 @@ class FullKeyView(KeyView):
     full_key: str
 
 
+class WantedActs(BaseModel):
+    """Which acts are asked for."""
+
+    limit: Annotated[int, Field(ge=1, le=MOST_SHOWN)] = 100
+    before: Annotated[int | None, Field(ge=1)] = None
+    """The id of the last act seen."""
+    actor: Annotated[str, Field(max_length=LONGEST_FILTER)] = ""
+    action: Annotated[str, Field(max_length=LONGEST_FILTER)] = ""
+    """Stands somewhere in the action or its detail."""
+    since: Moment | None = None
+    until: Moment | None = None
+
+
 class ActView(BaseModel):
     id: int
     at: datetime
@@ -91,11 +106,10 @@ def router(services: Services) -> APIRouter:
     routes.include_router(key_routes(services))
 
     @routes.get("/audit")
-    async def audit(
-        limit: Annotated[int, Query(ge=1, le=MOST_SHOWN)] = 100, before: Annotated[int | None, Query(ge=1)] = None
-    ) -> list[ActView]:
-        """What was changed, by whom and from where, newest first; `before` takes the id of the last act seen."""
-        return [act_view(act) for act in await services.audit.newest(before=before, limit=limit)]
+    async def audit(wanted: Annotated[WantedActs, Query()]) -> list[ActView]:
+        """What was changed, by whom and from where, newest first."""
+        acts = Acts(wanted.before, wanted.actor, wanted.action, wanted.since, wanted.until)
+        return [act_view(act) for act in await services.audit.newest(acts, wanted.limit)]
 
     return routes
 

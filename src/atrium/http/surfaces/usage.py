@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from atrium.core.errors import NotFound, Unprocessable
 from atrium.core.people import ANONYMOUS
 from atrium.core.usage import Span, Sums
 from atrium.decisions.doors import door_rules
+from atrium.http.moments import Moment, whole_hour
 from atrium.http.scope import exchange_of
 from atrium.services.promises import Services
 from atrium.services.read_usage import Names, Report
@@ -25,8 +26,35 @@ DOORS = ("openai", "ollama", "lollms")
 COLUMNS = ("hour", "door", "user", "key", "model", "requests", "failures", "prompt_tokens", "completion_tokens")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a text begins that a spreadsheet would take for a formula."""
-Days = Annotated[int, Query(ge=1, le=3660)]
-Moment = Annotated[datetime | None, Query()]
+LARGEST_ID = 2**31 - 1
+
+
+class Wanted(BaseModel):
+    """Which usage is asked for. Hours are whole and days begin at midnight, in UTC."""
+
+    days: Annotated[int, Field(ge=1, le=3660)] = 30
+    """So many, the last one among them; unless `since` says otherwise."""
+    since: Moment | None = None
+    until: Moment | None = None
+    step: Literal["hour", "day"] = "day"
+    """Of the series; steps in which nothing was used are left out."""
+    key_id: Annotated[int | None, Field(ge=0, le=LARGEST_ID)] = None
+    model: Annotated[str | None, Field(max_length=200)] = None
+    format: Literal["json", "csv"] = "json"
+
+    def span(self, user_id: int | None) -> Span:
+        """Raises Unprocessable."""
+        now = datetime.now(UTC)
+        end = whole_hour(self.until or now, up=True)
+        midnight = min(end, now).replace(hour=0, minute=0, second=0, microsecond=0)
+        begin = whole_hour(self.since) if self.since else midnight - timedelta(days=self.days - 1)
+        if begin >= end:
+            raise Unprocessable("'since' must be before 'until'", param="since")
+        return Span(begin, end, user_id, self.key_id, self.model)
+
+
+class WantedOfAll(Wanted):
+    user: str | None = None
 
 
 class SumsView(BaseModel):
@@ -86,32 +114,24 @@ def router(services: Services, settings: Settings) -> APIRouter:
 def usage_routes(services: Services) -> APIRouter:
     routes = APIRouter(tags=["usage"])
 
-    @routes.get("/api/usage")
-    async def own(
-        request: Request, days: Days = 30, step: Literal["hour", "day"] = "day", since: Moment = None
-    ) -> OwnUsage:
-        """What the caller has used: in all, in steps, by key and by model."""
-        caller = exchange_of(request.scope).caller or ANONYMOUS
-        span = span_of(days, since, None, caller.user_id or 0)
-        report = await services.usage.report(span, daily=step == "day")
-        return OwnUsage(**shares(report, span, await services.usage.names()))
+    @routes.get("/api/usage", response_model=OwnUsage)
+    async def own(request: Request, wanted: Annotated[Wanted, Query()]) -> Response | OwnUsage:
+        """What the caller has used: in all, in steps, by key and by model; or every hour as CSV."""
+        caller, names = exchange_of(request.scope).caller or ANONYMOUS, await services.usage.names()
+        span = wanted.span(caller.user_id or 0)
+        if wanted.format == "csv":
+            return as_csv(services, span, names)
+        report = await services.usage.report(span, daily=wanted.step == "day")
+        return OwnUsage(**shares(report, span, names))
 
     @routes.get("/api/admin/usage", response_model=AllUsage)
-    async def everybodys(
-        days: Days = 30,
-        step: Literal["hour", "day"] = "day",
-        since: Moment = None,
-        until: Moment = None,
-        user: str | None = None,
-        format: Literal["json", "csv"] = "json",  # noqa: A002 - the parameter's public name
-    ) -> Response | AllUsage:
+    async def everybodys(wanted: Annotated[WantedOfAll, Query()]) -> Response | AllUsage:
         """What everybody or one user has used: in all, in steps, by user, key and model; or every hour as CSV."""
         names = await services.usage.names()
-        span = span_of(days, since, until, None if user is None else id_of(user, names))
-        if format == "csv":
-            headers = {"Content-Disposition": 'attachment; filename="usage.csv"'}
-            return StreamingResponse(lines_of(services, span, names), media_type="text/csv", headers=headers)
-        report = await services.usage.report(span, daily=step == "day")
+        span = wanted.span(None if wanted.user is None else id_of(wanted.user, names))
+        if wanted.format == "csv":
+            return as_csv(services, span, names)
+        report = await services.usage.report(span, daily=wanted.step == "day")
         users = [UserShare(user_id=number, username=names.user(number), **view(sums)) for number, sums in report.users]
         return AllUsage(users=users, **shares(report, span, names))
 
@@ -164,26 +184,9 @@ def rules_of(settings: Settings) -> dict[str, bool | int]:
     }
 
 
-def span_of(days: int, since: datetime | None, until: datetime | None, user_id: int | None) -> Span:
-    """Raises Unprocessable."""
-    end = utc(until) if until else datetime.now(UTC) + timedelta(seconds=1)
-    begin = utc(since) if since else end.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
-    if begin >= end:
-        raise Unprocessable("'since' must be before 'until'", param="since")
-    return Span(begin.replace(minute=0, second=0, microsecond=0), end, user_id)
-
-
-def utc(moment: datetime) -> datetime:
-    """Raises Unprocessable for a moment at the edge of time."""
-    try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError:
-        raise Unprocessable("There is no such moment", param="since") from None
-
-
 def id_of(user: str, names: Names) -> int:
     """Raises NotFound."""
-    for number, name in names.users.items():
+    for number, name in (*names.users.items(), (0, ANONYMOUS.name)):
         if name.casefold() == user.casefold():
             return number
     raise NotFound(f"There is no user '{user[:64]}'", param="user")
@@ -220,6 +223,11 @@ def key_of(number: int, names: Names) -> dict[str, object]:
         "alias": key.alias if key else None,
         "username": names.user(key.user_id) if key else None,
     }
+
+
+def as_csv(services: Services, span: Span, names: Names) -> StreamingResponse:
+    headers = {"Content-Disposition": 'attachment; filename="usage.csv"'}
+    return StreamingResponse(lines_of(services, span, names), media_type="text/csv", headers=headers)
 
 
 async def lines_of(services: Services, span: Span, names: Names) -> AsyncGenerator[str]:
