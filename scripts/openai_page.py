@@ -116,6 +116,11 @@ BEHAVIOUR = (
     ("schemas that explode are refused", "enforce_schema::test_a_schema_that_explodes_or_has_no_end_is_refused"),
     ("one of the allowed tools is called", "openai_wire::test_one_of_the_allowed_tools_is_called"),
     ("calls stream in their order, argument by argument", "openai_wire::test_several_calls_stream_in_their_order"),
+    (
+        "arguments that are elements, as Qwen's coders write them, are typed by the tool's schema",
+        "elements::test_values_have_the_types_of_the_tools_schema",
+    ),
+    ("words may stand before a call", "markups::test_what_is_enforced_is_what_is_read"),
     ("malformed calls stay text", "llamacpp::test_what_is_no_call_stays_text"),
     (
         "reasoning goes to `reasoning_content`, wherever its tags are cut",

@@ -107,6 +107,9 @@ def test_what_is_enforced_is_what_is_read(family: str, mode: ToolMode) -> None:
     assert admitted(grammar, text)
     assert admitted(grammar, "Hello there.") is (mode is ToolMode.AUTO)
     assert not admitted(grammar, text.replace("city", "town"))
+    if markup.mark:
+        assert admitted(grammar, f"Let me see.\n{text}") is (mode is ToolMode.AUTO)
+        assert not admitted(grammar, f"Let me see.\n{text}".replace("city", "town"))
 
 
 def admitted(grammar: str, text: str) -> bool:

@@ -87,6 +87,7 @@ class RunnerRelay:
             prompt_tokens=0,
             stops=chat.sampling.stop,
             calls=template.markup if offered(chat.tool_use) else None,
+            tools=offered(chat.tool_use),
             reasons=template.knows_reasoning,
             thinking=thoughts is Thoughts.OPEN,
             top_logprobs=chat.top_logprobs,

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from atrium.core.answers import CallBegun, CallPiece, Event, TextPiece, TokenScore
+from atrium.core.requests import Tool
+from atrium.dialects.llamacpp.elements import begun_call, end_of_calls, read_calls
 from atrium.dialects.llamacpp.markups import HERMES, Markup
 from atrium.dialects.stops import StopFinder
 
@@ -43,14 +45,17 @@ class ObjectScanner:
 class CallReader:
     """Text outside of calls stays text; a call becomes CallBegun and CallPieces.
 
-    `call_id` makes the id of the call with that index.
+    `call_id` makes the id of the call with that index; `tools` tell the types of arguments that do not tell their own.
     """
 
-    def __init__(self, choice: int, call_id: Callable[[int], str], markup: Markup = HERMES) -> None:
+    def __init__(
+        self, choice: int, call_id: Callable[[int], str], markup: Markup = HERMES, tools: Sequence[Tool] = ()
+    ) -> None:
         self.calls = 0
         self._choice = choice
         self._call_id = call_id
         self._markup = markup
+        self._tools = tools
         self._text = StopFinder((markup.mark,) if markup.mark else ())
         self._state: State = self._outside if markup.mark else self._beginning
         self._held = ""
@@ -62,8 +67,14 @@ class CallReader:
         self._state(text, scores, events)
         return events
 
-    def flush(self) -> list[Event]:
-        """What is left when the answer ends; a call that was never opened properly is text after all."""
+    def flush(self, *, cut: bool = False) -> list[Event]:
+        """What is left when the answer ends; a call that was never opened properly is text after all.
+
+        `cut`: it did not end by itself. Then of a call that is read when it is whole there is what was written.
+        """
+        if cut and self._markup.elements and self._state == self._opening:
+            begun = begun_call(self._held, self._tools)
+            return self._called(*begun) if begun else []
         rest = self._text.flush().text if self._state == self._outside else ""
         if self._state in (self._opening, self._beginning):
             rest = self._markup.mark + self._held
@@ -100,8 +111,14 @@ class CallReader:
             events.append(CallBegun(self._choice, self.calls, self._call_id(self.calls), self._markup.name_in(head)))
             self._scanner = ObjectScanner()
             self._enter(self._arguments, rest, events)
-        elif self._markup.last and self._markup.last in self._held:
-            self._odd(events)
+        elif self._markup.last and self._markup.last in self._held[-len(text) - len(self._markup.last) :]:
+            end = self._end()
+            if end >= 0:
+                self._odd(end, events)
+
+    def _end(self) -> int:
+        last = self._markup.last
+        return end_of_calls(self._held, last) if self._markup.elements else self._held.find(last)
 
     def _arguments(self, text: str, _: Sequence[TokenScore], events: list[Event]) -> None:
         end = self._scanner.take(text)
@@ -124,18 +141,21 @@ class CallReader:
         elif not markup.last and not another.startswith(self._held):
             self._enter(self._outside, self._held.removeprefix(markup.tail), events)
 
-    def _odd(self, events: list[Event]) -> None:
-        """A call whose members stand in another order, or no call at all."""
-        inner, rest = self._held.split(self._markup.last, 1)
-        call = read_call(inner)
-        if call is None:
+    def _odd(self, end: int, events: list[Event]) -> None:
+        """Calls that are read when they are whole, a call whose members stand in another order, or no call at all."""
+        inner, rest = self._held[:end], self._held[end + len(self._markup.last) :]
+        calls = read_calls(inner, self._tools) if self._markup.elements else []
+        one = None if calls else read_call(inner)
+        if not calls and one is None:
             events.append(TextPiece(self._choice, self._markup.mark + inner + self._markup.last))
-        else:
-            name, arguments = call
-            events.append(CallBegun(self._choice, self.calls, self._call_id(self.calls), name))
-            events.append(CallPiece(self._choice, self.calls, arguments))
+        for name, arguments in calls or ([one] if one else []):
+            events += self._called(name, arguments)
             self.calls += 1
         self._enter(self._outside, rest, events)
+
+    def _called(self, name: str, arguments: str) -> list[Event]:
+        begun = CallBegun(self._choice, self.calls, self._call_id(self.calls), name)
+        return [begun, CallPiece(self._choice, self.calls, arguments)]
 
     def _enter(self, state: State, rest: str, events: list[Event]) -> None:
         self._state, self._held = state, ""

@@ -19,6 +19,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 from atrium.core.errors import InvalidSchema
 from atrium.core.models import Vocabulary
 from atrium.core.requests import Constraint, Gbnf, JsonObject, JsonSchema, JsonValue, Tool, ToolMode, ToolUse
+from atrium.dialects.llamacpp.elements import elements_grammar
 from atrium.dialects.llamacpp.markups import HERMES, Markup
 from atrium.dialects.llamacpp.tools import offered
 from atrium.dialects.thoughts import THINK, THOUGHT
@@ -122,24 +123,38 @@ def tools_grammar(tools: Sequence[Tool], frame: Frame, *, calls: int, words: str
     markup = frame.markup
     most = calls if markup.parallel else 1
     optional = f"({frame.terms(markup.optional)})? " if markup.optional in frame.control else ""
-    row = f"{optional}{frame.terms(markup.first)} call"
-    if most > 1:
-        row += f" ({frame.terms(markup.between)} call){{0,{most - 1}}}"
-    row += f" {frame.terms(markup.last)}"
+    more = f" ({frame.terms(markup.between)} call){{0,{most - 1}}}" if most > 1 else ""
+    row = f"call{more} {frame.terms(markup.last)}"
+    marked = f"{frame.terms(markup.first.removeprefix(markup.mark))} {row}"
+    row = f"{optional}{frame.terms(markup.first)} {row}"
     start = f"start: {row}\n"
-    if words:
-        start = f"start: FREE? ({row})?\n" if markup.mark else f"start: FREE | {row}\n"
+    if words and markup.mark in frame.control:
+        start = f"start: FREE? ({row})?\n"
+    elif words and markup.mark:
+        # Words run into a mark that is text itself: only both together have an end that is told from the words.
+        start = f"start: FREE? | marked {marked}\nmarked[suffix={json.dumps(markup.mark)}]: /(?s:.*)/\n"
+    elif words:
+        start = f"start: FREE | {row}\n"
     elif value:
         start = f"start: free | {row}\n"
     rules = [HEADER, start, words, value, "call: " + " | ".join(f"call_{i}" for i in range(len(tools))) + "\n"]
     for index, tool in enumerate(tools):
-        around = f"{frame.terms(markup.named(tool.name))} args_{index} {frame.terms(markup.tail)}"
-        schema = schema_text(tool_schema(tool.parameters), frame.most, "tools")
-        rules.append(f"call_{index}: {around}\nargs_{index}: %json {schema}\n")
+        arguments, written = arguments_grammar(f"args_{index}", tool, frame)
+        around = f"{frame.terms(markup.named(tool.name))} {arguments} {frame.terms(markup.tail)}"
+        rules.append(f"call_{index}: {around}\n{written}")
     return "".join(rules)
 
 
-def tool_schema(parameters: Mapping[str, JsonValue]) -> JsonValue:
+def arguments_grammar(rule: str, tool: Tool, frame: Frame) -> tuple[str, str]:
+    """How a tool's arguments are named in a rule, and the rules themselves."""
+    schema = tool_schema(tool.parameters)
+    text = schema_text(schema, frame.most, "tools")
+    if not frame.markup.elements:
+        return rule, f"{rule}: %json {text}\n"
+    return elements_grammar(rule, schema, lambda one: schema_text(one, frame.most, "tools"))
+
+
+def tool_schema(parameters: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """A tool that names no parameters takes none."""
     if parameters.get("properties") or set(parameters) - {"type", "properties", "required"}:
         return {"type": "object", **parameters}

@@ -10,6 +10,7 @@ from atrium.dialects.llamacpp.marks import CLOSE, OPEN
 
 PYTHON = "<|python_tag|>"
 QUOTED = r'("(?:[^"\\]|\\.)*")'
+NEVER = re.compile(r"(?!)")
 NAME = r"([A-Za-z0-9_-]{1,64})"
 
 
@@ -33,10 +34,16 @@ class Markup:
     """A control token that may stand before `first`."""
     short_ids: bool = False
     """The template takes only ids of nine letters and digits."""
+    elements: bool = False
+    """Arguments are no JSON object but elements (`elements.py`)."""
     pattern: re.Pattern[str] = field(init=False, compare=False, repr=False)
     """A head as it is read behind the mark, up to the arguments' brace."""
 
     def __post_init__(self) -> None:
+        if self.elements:
+            # Such a call is read when it is whole.
+            object.__setattr__(self, "pattern", NEVER)
+            return
         before = re.escape(self.first.removeprefix(self.mark))
         name = QUOTED if self.quoted else NAME
         written = re.escape(self.head.strip()).replace(r"\ ", r"\s*").replace(":", r"\s*:").replace("%s", name)
@@ -61,6 +68,16 @@ class Markup:
 
 
 HERMES = Markup(OPEN, OPEN, '\n{"name": %s, "arguments": ', "}\n", f"{CLOSE}\n{OPEN}", CLOSE)
+ELEMENTS = Markup(
+    OPEN,
+    OPEN,
+    "\n<function=%s>\n",
+    "</function>\n",
+    f"{CLOSE}\n{OPEN}",
+    CLOSE,
+    quoted=False,
+    elements=True,
+)
 MISTRAL = Markup("[TOOL_CALLS]", "[TOOL_CALLS][", '{"name": %s, "arguments": ', "}", ", ", "]")
 MISTRAL_ARGS = Markup("[TOOL_CALLS]", "[TOOL_CALLS]", "%s[ARGS]", "", "[TOOL_CALLS]", quoted=False)
 LLAMA = Markup("", "", '{"name": %s, "parameters": ', "}", "; ", optional=PYTHON)
@@ -83,7 +100,7 @@ SINGLE = "single tool-calls"
 def markup_of(source: str) -> Markup:
     """By a template's source; where it tells nothing, the form that our own instructions ask for."""
     if OPEN in source:
-        return HERMES
+        return ELEMENTS if "<function=" in source else HERMES
     if MISTRAL.mark in source:
         made = MISTRAL_ARGS if "[ARGS]" in source else MISTRAL
         return replace(made, short_ids=bool(NINE.search(source)))

@@ -19,6 +19,7 @@ from atrium.core.answers import (
     Usage,
 )
 from atrium.core.errors import EngineFailed
+from atrium.core.requests import Tool
 from atrium.dialects.llamacpp.calls import CallReader
 from atrium.dialects.llamacpp.markups import Markup
 from atrium.dialects.llamacpp.stream import Chunk, Prob
@@ -36,6 +37,8 @@ class Reading:
     stops: tuple[str, ...] = ()
     calls: Markup | None = None
     """How tool calls look that may stand in the text."""
+    tools: tuple[Tool, ...] = ()
+    """That may be called."""
     reasons: bool = False
     """The model knows `<think>`."""
     thinking: bool = False
@@ -59,7 +62,7 @@ class ReplyReader:
         self._choice = reading.choice
         self._stops = StopFinder(reading.stops)
         self._thoughts = ReasoningReader(reasons=reading.reasons, thinking=reading.thinking)
-        self._calls = CallReader(reading.choice, call_id, reading.calls) if reading.calls else None
+        self._calls = CallReader(reading.choice, call_id, reading.calls, reading.tools) if reading.calls else None
         self._plain = not (reading.stops or reading.calls or reading.reasons or reading.thinking)
         self._begun = False
         self._tokens = 0
@@ -119,7 +122,7 @@ class ReplyReader:
         events: list[Event] = [ReasoningPiece(self._choice, reasoning)] if reasoning else []
         events += self._answer(answer)
         if self._calls is not None:
-            events += self._calls.flush()
+            events += self._calls.flush(cut=finish is Finish.LENGTH)
             if self._calls.calls and finish is Finish.STOP:
                 finish = Finish.TOOL_CALLS
         self.ended = True
