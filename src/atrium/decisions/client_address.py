@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from atrium.core.errors import ConfigError
 
 Network = IPv4Network | IPv6Network
 MOST_HOPS = 32
+HOUSEHOLD = 64
+"""Bits of an IPv6 address that a provider gives out as one; the rest is its holder's to choose."""
 
 
 def read_networks(given: Sequence[str]) -> tuple[Network, ...]:
@@ -44,3 +46,16 @@ def client_address(peer: str, forwarded: bytes, networks: Sequence[Network]) -> 
             return known
         peer = known
     return peer
+
+
+def household(address: str) -> str:
+    """What is counted as one address: of IPv6 the network, since its holder has more addresses than can be counted."""
+    if ":" not in address:
+        return address
+    try:
+        own = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(own, IPv6Address):
+        return str(own)
+    return str(own.ipv4_mapped or ip_network((own, HOUSEHOLD), strict=False))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FREE_TRIES = 5
+HOT = 100
+"""Wrong ones for a name from wherever, after which an address has one free try for it."""
 FIRST_WAIT = 5.0
 LONGEST_WAIT = 300.0
 FORGOTTEN_AFTER = 3600.0
@@ -29,3 +31,8 @@ def wait_before(tries: Tries, now: float, free: int = FREE_TRIES) -> float:
 
 def one_more(tries: Tries, now: float) -> Tries:
     return Tries(1 if now - tries.at > FORGOTTEN_AFTER else tries.count + 1, now)
+
+
+def is_hot(tries: Tries, now: float) -> bool:
+    """Whether so many strangers guess at a name that nobody gets more than one try for free."""
+    return tries.count >= HOT and now - tries.at <= FORGOTTEN_AFTER

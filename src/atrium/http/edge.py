@@ -53,7 +53,12 @@ OLLA_EXPOSED = (
     b"X-Olla-Request-ID, X-Olla-Endpoint, X-Olla-Model, X-Olla-Backend-Type, X-Olla-Response-Time, "
     b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
 )
-EXPOSED = b"X-Request-ID, X-Atrium-Dropped, X-Atrium-Truncated, Retry-After"
+EXPOSED = (
+    b"X-Request-ID, X-Atrium-Dropped, X-Atrium-Truncated, Retry-After, "
+    b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
+    b"X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, X-RateLimit-Reset-Requests, "
+    b"X-RateLimit-Limit-Tokens, X-RateLimit-Remaining-Tokens, X-RateLimit-Reset-Tokens"
+)
 ALLOWED = b"Content-Type, Authorization, X-Api-Key, X-Request-ID, X-Atrium-Truncate, OpenAI-Beta"
 OLLA_CORS: Headers = [
     (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
@@ -190,7 +195,7 @@ def preflight_headers(cors: Cors, origin: bytes, path: str) -> Headers:
         return [*headers, (b"access-control-max-age", b"300")]
     return [
         *headers,
-        (b"access-control-allow-methods", b"GET, POST, PUT, DELETE, OPTIONS"),
+        (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
         (
             b"access-control-allow-headers",
             ALLOWED,

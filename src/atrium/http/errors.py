@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 
-from atrium.core.errors import AtriumError, Forbidden, Internal, InvalidValue, MethodNotAllowed, NotFound, TooLarge
+from atrium.core.errors import AtriumError, Forbidden, Internal, InvalidValue, NotFound, TooLarge
 
 STATUSES: dict[int, type[AtriumError]] = {
     HTTPStatus.NOT_FOUND: NotFound,
@@ -16,14 +16,11 @@ STATUSES: dict[int, type[AtriumError]] = {
 }
 
 
-def as_atrium_error(error: Exception, method: str, path: str) -> AtriumError:
+def as_atrium_error(error: Exception, path: str) -> AtriumError:
     """Anything that is not of the tree or the router's own is a bug: Internal, and its text stays here."""
     if isinstance(error, AtriumError):
         return error
     if isinstance(error, HTTPException):
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            allow = tuple(name.strip() for name in (error.headers or {}).get("Allow", "").split(",") if name.strip())
-            return MethodNotAllowed(f"{method} is not allowed on {path[:200]}", allow=allow)
         if error.status_code == HTTPStatus.NOT_FOUND:
             return NotFound(f"There is nothing at {path[:200]}")
         return STATUSES.get(error.status_code, Internal)(str(error.detail))

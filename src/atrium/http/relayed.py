@@ -270,7 +270,7 @@ class Relayed:
 
     def failed(self, fault: Exception) -> None:
         """Nothing was sent to the client yet."""
-        error = as_atrium_error(fault, self.asked.place.method, self.asked.place.path)
+        error = as_atrium_error(fault, self.asked.place.path)
         if error is not fault:
             self.lane.report(self, fault)
         self._fail(error)

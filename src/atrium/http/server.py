@@ -25,6 +25,7 @@ from atrium.http.middleware.audit import Audit
 from atrium.http.middleware.cors import CrossOrigin
 from atrium.http.middleware.doors import HostCheck, Identity, RateCheck, SizeCheck
 from atrium.http.middleware.faults import Faults
+from atrium.http.middleware.methods import Methods
 from atrium.http.middleware.record import Books, Record
 from atrium.http.reading import BodyBounds
 from atrium.http.reload import Reload, Source
@@ -104,7 +105,7 @@ def build_front(services: Services, settings: Settings, sight: Sight, roster: Ro
     api = build_api(services, settings, sight, lane)
     reload = Reload(source, lane, roster, sight.tell)
     api.include_router(gateway_admin.router(lane, roster, reload))
-    return Front(build_app(Audit(api, services.audit), settings, sight, entrance, lane), lane, reload)
+    return Front(build_app(Audit(Methods(api), services.audit), settings, sight, entrance, lane), lane, reload)
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,54 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import secrets
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from atrium.core.errors import Forbidden, RateLimited, WrongPassword
+from atrium.core.errors import Forbidden, WrongPassword
 from atrium.core.people import Caller, Session, User
 from atrium.core.ports import SessionBook, UserBook
 from atrium.decisions.allow import SESSION_FORM
-from atrium.decisions.slow_down import FREE_TRIES, Tries, one_more, wait_before
 from atrium.services.check_key import session_mac
+from atrium.services.patience import Patience
 from atrium.services.people import People
 
 TOKEN_BYTES = 32
-MOST_REMEMBERED = 10_000
-FREE_FOR_AN_ADDRESS = 20
-"""Wrong passwords from one address, whatever the names, before all of its logins are slowed."""
-FREE_SIGNUPS = 10
-
-
-class Patience:
-    """A bounded book of who guessed wrong, by name and address, and by address alone."""
-
-    def __init__(self) -> None:
-        self._tries: OrderedDict[tuple[str, str], Tries] = OrderedDict()
-
-    def take(self, who: tuple[str, str], free: int) -> None:
-        """Note one more try before it is made, so that many at once count as many. Raises RateLimited."""
-        now = time.monotonic()
-        tries = self._tries.get(who, Tries())
-        if wait := wait_before(tries, now, free):
-            seconds = math.ceil(wait)
-            raise RateLimited("Too many tries", hint=f"Try again in {seconds} s", retry_after=seconds)
-        self._tries[who] = one_more(tries, now)
-        self._tries.move_to_end(who)
-        if len(self._tries) > MOST_REMEMBERED:
-            self._tries.popitem(last=False)
-
-    def forgive(self, who: tuple[str, str]) -> None:
-        self._tries.pop(who, None)
-
-    def give_back(self, who: tuple[str, str]) -> None:
-        """One try was none."""
-        if tries := self._tries.get(who):
-            self._tries[who] = Tries(tries.count - 1, tries.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +31,13 @@ class LogIn:
 
     async def __call__(self, name: str, password: str, address: str) -> tuple[str, Session]:
         """A new session and its token. Raises WrongPassword (the same for an unknown name), RateLimited, QueueFull."""
-        own, whole = (name.casefold()[:64], address), ("", address)
-        self.patience.take(own, FREE_TRIES)
-        self.patience.take(whole, FREE_FOR_AN_ADDRESS)
+        self.patience.before_login(name, address)
         user = await self.users.find(name)
         stored = user.password_hash if user and user.is_active else None
         if not await self.people.passwords.is_right(stored, password) or user is None:
             self.tell("login.failed", {"username": name[:64], "address": address})
             raise WrongPassword("The name or the password is wrong")
-        self.patience.forgive(own)
-        self.patience.give_back(whole)
+        self.patience.after_login(name, address)
         now = datetime.now(UTC)
         token = SESSION_FORM + secrets.token_hex(TOKEN_BYTES)
         until = now + timedelta(seconds=self.session_seconds)
@@ -92,12 +55,11 @@ class LogIn:
         """A user of one's own making. Raises Forbidden where that is closed, Unprocessable, Conflict, RateLimited."""
         if not self.signup:
             raise Forbidden("Signing up is closed here", hint="Ask an administrator for an account")
-        self.patience.take(("signup", address), FREE_SIGNUPS)
+        self.patience.before_signup(address)
         return await self.people.create(name, password, is_admin=False)
 
     async def change_password(self, caller: Caller, current: str, new: str, address: str) -> None:
         """Guessing the current one is slowed as a login is. Raises as `People.change_password` does, RateLimited."""
-        who = (caller.name.casefold(), address)
-        self.patience.take(who, FREE_TRIES)
+        self.patience.before_change(caller.name, address)
         await self.people.change_password(caller, current, new)
-        self.patience.forgive(who)
+        self.patience.after_change(caller.name, address)

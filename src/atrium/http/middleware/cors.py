@@ -19,7 +19,7 @@ class CrossOrigin:
             await self.app(scope, receive, send)
             return
         origin = header(scope, b"origin")
-        if scope["method"] == "OPTIONS" and self._cors.enabled:
+        if scope["method"] == "OPTIONS":
             headers = preflight_headers(self._cors, origin, scope["path"])
             await send({"type": "http.response.start", "status": 204, "headers": headers})
             await send({"type": "http.response.body", "body": b""})

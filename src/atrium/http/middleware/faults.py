@@ -43,7 +43,7 @@ class Faults:
                 self._report(exchange.request_id, broken.__cause__)
             raise
         except Exception as fault:  # noqa: BLE001 - a request's root: its caller is told something
-            error = as_atrium_error(fault, scope["method"], scope["path"])
+            error = as_atrium_error(fault, scope["path"])
             if error is not fault and error.status == 500:
                 self._report(exchange.request_id, fault)
             if started:

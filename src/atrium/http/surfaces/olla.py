@@ -27,6 +27,7 @@ from atrium.relay.ask import ask
 from atrium.relay.directory import Endpoint
 
 JSON = "application/json"
+RELAYED = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 PAGE_TIMEOUT = 5.0
 
 
@@ -47,17 +48,18 @@ def router(lane: Lane) -> APIRouter:
             routes.add_api_route(f"/olla/{prefix}{path}", pages.listed(prefix, form), methods=get)
     routes.add_api_route("/olla/ollama/api/tags", pages.listed("ollama", "ollama"), methods=get)
     routes.add_api_route("/olla/ollama/api/ps", pages.running, methods=get)
-    every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
-    routes.add_api_route("/olla/{rest:path}", unknown, methods=every, include_in_schema=False)
+    routes.add_api_route("/olla/{rest:path}", unknown, methods=[*RELAYED, "TRACE"], include_in_schema=False)
     return routes
 
 
 async def unknown(rest: str) -> Response:
-    """Nobody knows this prefix; or it is a page of ours, asked for with a wrong method."""
+    """Nobody knows this prefix; or it is asked for with a method that a page of ours, or the lane, does not take."""
     first, _, below = rest.partition("/")
     canonical = EVERY if first.lower() == EVERY else PREFIXES[first.lower()].name if first.lower() in PREFIXES else ""
     if first == "models" or (canonical and is_page(b"GET", canonical, f"/{below}".encode())):
-        raise MethodNotAllowed(f"This is a page at /olla/{rest[:100]}", allow=("GET", "HEAD"))
+        raise MethodNotAllowed(f"This is a page at /olla/{rest[:100]}", allow=("GET", "HEAD", "OPTIONS"))
+    if canonical:
+        raise MethodNotAllowed("Of all methods this one is not relayed", allow=(*RELAYED, "OPTIONS"))
     known = ", ".join(sorted(PREFIXES))
     raise UnknownProvider(f"There is no provider '{first[:100]}'", hint=f"Known: {known}")
 
