@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from atrium.dialects.openai.usage_chunk import UsageTaker, answer_bound, ask_for_usage
 from tests.gateway.fakes import Fake, gateway
 from tests.people.conftest import new_user
-from tests.running import RunningServer, command
+from tests.running import PATIENCE, RunningServer, command
 
 CHAT: dict[str, Any] = {"model": "m1", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
 LOCAL = {**CHAT, "model": "talker"}
@@ -25,7 +26,18 @@ FAKES = {"ATRIUM_MODELS__ALLOW_FAKE": "true"}
 def team(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningServer]:
     """Relays m1 and m2, and answers `talker` itself."""
     folder = tmp_path_factory.mktemp("team")
-    with gateway(folder, [Fake("alpha", models=("m1", "m2"))], env=FAKES) as server:
+    fakes = [Fake("alpha", models=("m1", "m2")), Fake("beta", "ollama", models=("llama3:latest",), v1=False)]
+    with gateway(folder, fakes, env=FAKES) as server:
+        server.install("fake:talker?words=200", "fake:slow?words=2000&pace=20ms")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningServer]:
+    """The same with limits per address, which most tests do without."""
+    rates = {"ATRIUM_LIMITS__PER_IP_PER_MINUTE": "60000", "ATRIUM_LIMITS__BURST": "10000"}
+    fakes = [Fake("alpha", models=("m1",)), Fake("beta", "ollama", models=("llama3:latest",))]
+    with gateway(tmp_path_factory.mktemp("limited"), fakes, env={**FAKES, **rates}) as server:
         server.install("fake:talker?words=200")
         yield server
 
@@ -150,8 +162,124 @@ def test_a_stream_is_counted_by_a_chunk_that_its_reader_never_sees(team: Running
     assert standing(team, quota["id"])["used"] == 2 * usage["total_tokens"]
 
 
-def events_of(client: httpx2.Client, body: dict[str, Any]) -> list[str]:
-    with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/olla/openai/v1/chat/completions"])
+@pytest.mark.parametrize("faults", ["measured, type=text/event-stream", "measured, apart, type=text/event-stream"])
+def test_a_stream_with_a_length_is_counted_unseen_as_well(team: RunningServer, path: str, faults: str) -> None:
+    name = f"measured-{len(path)}-{len(faults)}"
+    quota = set_quota(team, user=name if new_user(team, name) else "", measure="tokens", period="day", amount=100_000)
+    with team.client() as admin:
+        key = admin.post("/api/admin/keys", json={"username": name, "alias": "k"}).json()["full_key"]
+    with team.client(key=key) as client:
+        client.headers["X-Fake"] = faults
+        plain = events_of(client, {**CHAT, "stream": True}, path)
+        asked = events_of(client, {**CHAT, "stream": True, "stream_options": {"include_usage": True}}, path)
+        client.headers["X-Fake"] = "measured"
+        whole = client.post(path, json={**CHAT, "stream": True})
+    assert all(json.loads(event)["choices"] for event in plain if event != "[DONE]")
+    assert plain == [event for event in asked if event == "[DONE]" or json.loads(event)["choices"]]
+    if path.startswith("/v1/"):
+        assert int(whole.headers["content-length"]) == len(whole.content)
+    assert standing(team, quota["id"])["used"] == 3 * json.loads(asked[-2])["usage"]["total_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("model", "faults"),
+    [("m1", "pace=20ms, chunks=2000"), ("slow", ""), ("llama3", "pace=20ms, chunks=2000")],
+    ids=["relayed", "local", "translated"],
+)
+def test_who_leaves_in_mid_stream_gets_the_rest_back(team: RunningServer, model: str, faults: str) -> None:
+    key = key_of(team, f"leaving-{model}")
+    whose = {"user": f"leaving-{model}", "period": "day"}
+    tokens = set_quota(team, **whose, measure="tokens", amount=100_000)
+    requests = set_quota(team, **whose, measure="requests", amount=10)
+    body = {**long(model, faults), "stream": True}
+    with team.client(key=key) as client:
+        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            assert answer.status_code == 200
+            lines = answer.iter_lines()
+            next(lines)
+            assert standing(team, tokens["id"])["held"] > 40_000
+        told = until_settled(team, tokens["id"])
+        assert 0 < told["used"] < 5000
+        assert standing(team, requests["id"])["used"] == 1
+
+
+@pytest.mark.parametrize(
+    ("faults", "stream", "counts"),
+    [("status=500", False, 0), ("status=404", True, 0), ("close", False, 0), ("garbage", True, 0), ("half", True, 1)],
+)
+@pytest.mark.parametrize("model", ["m1", "llama3"], ids=["relayed", "translated"])
+def test_what_an_endpoint_breaks_off_is_given_back(
+    team: RunningServer, model: str, faults: str, stream: bool, counts: int
+) -> None:
+    name = f"broken-{model}-{faults.replace('=', '')}-{stream}"
+    key = key_of(team, name)
+    tokens = set_quota(team, user=name, measure="tokens", period="day", amount=100_000)
+    requests = set_quota(team, user=name, measure="requests", period="day", amount=10)
+    with team.client(key=key) as client:
+        try:
+            answer = client.post("/v1/chat/completions", json={**long(model, faults), "stream": stream})
+            assert counts or answer.status_code >= 400
+        except httpx2.TransportError:
+            assert counts
+    told = until_settled(team, tokens["id"])
+    assert told["used"] < 100
+    assert bool(told["used"]) == bool(counts)
+    assert (standing(team, requests["id"])["used"], standing(team, requests["id"])["held"]) == (counts, 0)
+
+
+def long(model: str, faults: str) -> dict[str, Any]:
+    """A chat with much to reserve; the text tells an endpoint what goes wrong."""
+    return {"model": model, "messages": [{"role": "user", "content": f"hello [fake {faults}]"}], "max_tokens": 50_000}
+
+
+def until_settled(server: RunningServer, number: int) -> dict[str, Any]:
+    deadline = time.monotonic() + PATIENCE
+    while (told := standing(server, number))["held"]:
+        assert time.monotonic() < deadline, told
+    return told
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("/v1/chat/completions", "m1"),
+        ("/v1/chat/completions", "talker"),
+        ("/ollama/v1/chat/completions", "talker"),
+        ("/olla/openai/v1/chat/completions", "m1"),
+        ("/api/chat", "talker"),
+        ("/api/chat", "m1"),
+        ("/ollama/api/generate", "talker"),
+        ("/olla/ollama/api/chat", "llama3"),
+        ("/lollms/v1/long_context_process", "talker"),
+    ],
+)
+def test_what_is_left_is_told_once_in_every_dialect(limited: RunningServer, path: str, model: str) -> None:
+    name = f"dialect-{abs(hash((path, model)))}"
+    key = key_of(limited, name)
+    set_quota(limited, user=name, measure="requests", period="day", amount=1)
+    set_quota(limited, user=name, measure="tokens", period="day", amount=100_000)
+    body = {"model": model, "messages": CHAT["messages"], "prompt": "hello", "text": "hello", "stream": False}
+    if path.startswith("/lollms"):
+        del body["messages"]
+    with limited.client(key=key) as client:
+        good, refused = (client.post(path, json=body) for _ in range(2))
+    assert (good.status_code, refused.status_code) == (200, 429), good.text
+    for answer, limit in ((good, "60000"), (refused, "1")):
+        names = [name.lower() for name, _ in answer.headers.raw if name.lower().startswith(b"x-ratelimit")]
+        assert len(names) == len(set(names))
+        assert answer.headers["x-ratelimit-limit"] == limit
+        assert answer.headers["x-ratelimit-limit-requests"] == "1"
+        assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+        assert answer.headers["x-ratelimit-reset-requests"].endswith("s")
+    assert good.headers["x-ratelimit-limit-tokens"] == "100000"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert int(refused.headers["x-ratelimit-reset"]) > time.time()
+    assert "1 requests per day" in refused.text
+
+
+def events_of(client: httpx2.Client, body: dict[str, Any], path: str = "/v1/chat/completions") -> list[str]:
+    with client.stream("POST", path, json=body) as answer:
         assert answer.status_code == 200
         return [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
 

@@ -161,10 +161,11 @@ def stamp_headers(exchange: Exchange, now: float, correlation: bytes) -> Headers
         (b"x-request-id", request_id),
         (b"x-correlation-id", correlation if REQUEST_ID.fullmatch(correlation) else request_id),
         (b"openai-processing-ms", b"%d" % took),
-        *exchange.limits,
     ]
-    if exchange.standing is not None:
-        headers += read_lines(exchange.standing())
+    # A refusal by a limit or a quota tells of that one alone.
+    if not isinstance(exchange.refused, RateLimited):
+        headers += exchange.limits
+        headers += read_lines(exchange.standing()) if exchange.standing is not None else []
     if exchange.olla or surface_of(exchange.path) in OLLA_SURFACES:
         headers += [(b"x-olla-request-id", request_id), (b"x-olla-response-time", b"%dms" % took)]
     return headers

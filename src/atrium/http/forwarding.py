@@ -37,6 +37,7 @@ from atrium.relay.upstream_error import UpstreamError
 TAIL = 16 * 1024
 TAIL_PIECES = 4
 """The usage and the closing line may come apart."""
+STREAM = b"text/event-stream"
 ANSWERED = {200: "it answered 200"}
 NOWHERE = Route(Wanted(""))
 
@@ -226,7 +227,7 @@ class Forwarding(Sink):
         endpoint, request, status = self.endpoint, self.request, head.status
         if endpoint is None:
             return
-        if status not in ANSWERED or self._pin is not None or self.asked.place.area is Area.ADMIN:
+        if status not in ANSWERED or self._pin or self._taker or self.asked.place.area is Area.ADMIN:
             self.on_head(head)
             # Else another endpoint is asked now.
             if self._answered:
@@ -260,9 +261,13 @@ class Forwarding(Sink):
         if head.status >= 400 and not self.asked.olla:
             self._rewritten = UpstreamError(head)
             return
-        self._taker = self._taker if head.length is None else None
+        length = head.length
+        if self._taker is not None and length is not None:
+            # What is taken out of a stream makes it shorter than its endpoint said; what is no stream passes as it is.
+            is_stream = head.status < 300 and head.value(b"content-type").startswith(STREAM)
+            self._taker, length = (self._taker, None) if is_stream else (None, length)
         lines = relayed_lines(self.request, self, self.lane.settings.cors, head)
-        self.request.open(head.status, lines, head.length)
+        self.request.open(head.status, lines, length)
 
     def on_piece(self, data: bytes) -> None:
         self._heard = time.monotonic()

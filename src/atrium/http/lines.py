@@ -94,7 +94,7 @@ def relayed_lines(request: Client, way: Way, cors: Cors, head: ResponseHead) -> 
     """What stands in a relayed answer's head, without what frames it."""
     olla = request.asked.olla
     request_id = request.request_id.encode("ascii")
-    if olla and not head.via and not way.sticky and "*" in cors.origins:
+    if olla and not head.via and not way.sticky and not request.claim.lines and "*" in cors.origins:
         return b"%bx-olla-request-id: %b\r\n%bvia: 1.1 atrium\r\n%b%b" % (
             head.kept,
             request_id,

@@ -29,7 +29,7 @@ class Claim:
     use: Hold = NOTHING
     counts_tokens: bool = False
     lines: bytes = b""
-    """What is left, for OpenAI's clients."""
+    """What is left."""
 
     def settle(self, status: int, tokens: int) -> None:
         """`tokens`: that were used, as far as is known."""
@@ -70,8 +70,7 @@ def claim(meter: Meter, request: Claimant, names: tuple[str, ...]) -> Claim:
     except BaseException:
         entry.settle(0, counts=False)
         raise
-    lines = quota_lines(meter, caller, names) if asked.place.surface == "openai" else b""
-    return Claim(entry, use, counts, lines)
+    return Claim(entry, use, counts, quota_lines(meter, caller, names))
 
 
 def counted(claim: Claim, asked: Asked, body: bytes, *, stream: bool) -> tuple[bytes, UsageTaker | None]:
@@ -90,7 +89,7 @@ def worst_of(body: bytes) -> Worst:
 
 
 def quota_lines(meter: Meter, caller: Caller, names: tuple[str, ...]) -> bytes:
-    """What is left of the tightest quotas, as OpenAI's clients read it; nothing where there are none."""
+    """What is left of the tightest quotas, in the headers that OpenAI's clients read; nothing where there are none."""
     lines = b""
     for measure in Measure:
         line = meter.tightest(caller, names, measure)

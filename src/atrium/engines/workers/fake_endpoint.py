@@ -8,10 +8,11 @@ A request's `X-Fake` header, or `[fake …]` in its text, names what goes wrong,
 `redirect`, `drip` (a head byte by byte without end), `type=text/html`, `gzip` (a packed body), `early` (an answer
 before the request is here), `deaf` (reads no body until `/hear` is asked), `silent-close` (after the answer),
 `interim`, `trailers`, `old` (HTTP/1.0), `empty` (no body), `apart` (the head, and a moment later the body), `broken`
-(an error in mid stream), `aloud` (thoughts stand in the answer). What it was sent comes back under `/echo`, and what
-it answered last under `/last`. `/when?in_flight=1` answers once so many requests are under way, `/when?hung_up=1` and
-`/when?received=1` once so many connections or bytes were. A tool is called when the last message has the word `call`,
-thoughts come when they are asked for, and an answer has the shape it was to have.
+(an error in mid stream), `measured` (a stream at once, with its length), `aloud` (thoughts stand in the answer). What
+it was sent comes back under `/echo`, and what it answered last under `/last`. `/when?in_flight=1` answers once so many
+requests are under way, `/when?hung_up=1` and `/when?received=1` once so many connections or bytes were. A tool is
+called when the last message has the word `call`, thoughts come when they are asked for, and an answer has the shape it
+was to have.
 """
 
 from __future__ import annotations
@@ -224,6 +225,10 @@ class Answering:
             await self.send(orjson.dumps(wire.whole(pieces)))
 
     async def stream(self, wire: Wire, pieces: list[Piece]) -> None:
+        if "measured" in self.faults:
+            chunks = [wire.chunk(piece, last=piece is pieces[-1]) for piece in pieces]
+            await self.send(b"".join([*chunks, wire.end(pieces)]))
+            return
         kind = self.faults.get("type", wire.media_type)
         self.head(200, f"content-type: {kind}\r\ntransfer-encoding: chunked\r\n")
         pace = float(self.faults.get("pace", "0ms").removesuffix("ms")) / 1000

@@ -9,7 +9,7 @@ from atrium.decisions.allow import area_of
 from atrium.decisions.relayed_path import check_path
 from atrium.http.admission import Admission
 from atrium.http.asked import Asked
-from atrium.http.edge import Exchange, Headers, read_lines, surface_of
+from atrium.http.edge import Exchange, Headers, read_lines
 from atrium.http.limits import Limiter
 from atrium.http.metering import is_metered, quota_lines
 from atrium.http.scope import exchange_of, header, headers_of, is_admitted, is_control, joined, peer_of
@@ -132,5 +132,4 @@ class Identity:
         if caller is None or meter.idle or not is_metered(exchange, area_of(exchange.method, exchange.path)):
             return
         exchange.hold = meter.enter(caller)
-        if surface_of(exchange.path) == "openai":
-            exchange.standing = lambda: quota_lines(meter, caller, (exchange.model,))
+        exchange.standing = lambda: quota_lines(meter, caller, (exchange.model,))
