@@ -12,6 +12,8 @@ from atrium.core.requests import JsonValue
 
 COMMAS = 8
 """Where a long text is expected, whose commas are no values, this many times as many are taken."""
+MOST_SOUGHT = 64 * 1024 * 1024
+"""Bytes to look for keys in, all keys together; beyond that a second parse is quicker, and does not grow with them."""
 
 
 def parse_object(raw: bytes, *, depth: int, items: int, prose: bool = False) -> dict[str, JsonValue]:
@@ -59,7 +61,8 @@ def refuse_duplicates(raw: bytes, value: dict[str, JsonValue]) -> None:
 
     A key that occurs once as text can only be doubled in escaped form; only then is the body parsed a second time.
     """
-    if b"\\u" not in raw and all(raw.count(b'"%b"' % key.encode()) == 1 for key in value):
+    few = len(value) * len(raw) <= MOST_SOUGHT
+    if few and b"\\u" not in raw and all(raw.count(b'"%b"' % key.encode()) == 1 for key in value):
         return
     pairs = cast("list[tuple[str, object]]", json.loads(raw, object_pairs_hook=list))
     seen: set[str] = set()
