@@ -152,6 +152,13 @@ def test_several_calls_stream_in_their_order(server: RunningServer) -> None:
     assert not any(chunk["choices"][0]["delta"].get("content") for chunk in chunks)
 
 
+@pytest.mark.parametrize("most", [1, 4, 9, 14])
+def test_a_demanded_call_that_is_cut_off_leaves_no_text(server: RunningServer, most: int) -> None:
+    choice = ask(server, tools=[WEATHER], tool_choice="required", max_tokens=most).json()["choices"][0]
+    assert choice["finish_reason"] == "length"
+    assert not choice["message"]["content"]
+
+
 def test_scores_are_of_the_text_and_of_nothing_else(server: RunningServer) -> None:
     answer = ask(server, logprobs=True, top_logprobs=2, max_tokens=200).json()["choices"][0]
     assert answer["finish_reason"] == "stop"

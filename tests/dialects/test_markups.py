@@ -91,6 +91,16 @@ def test_calls_are_read_wherever_their_text_is_cut_and_nothing_of_them_is_text(f
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_of_an_answer_that_is_cut_off_no_beginning_of_a_call_is_text(family: str) -> None:
+    markup, text = told(family)
+    for end in range(1, len(text)):
+        reader = CallReader(0, lambda index: f"call_{index}", markup, forced=True)
+        assert text_of(reader.feed(text[:end]) + reader.flush(cut=True)) == ""
+        reader = CallReader(0, lambda index: f"call_{index}", markup)
+        assert text_of(reader.feed(text[:end]) + reader.flush(cut=True)) in ("", text[:end])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_arguments_come_piece_by_piece_and_words_before_a_call_stay(family: str) -> None:
     markup, text = told(family)
     words = "Let me see. " if markup.mark else ""

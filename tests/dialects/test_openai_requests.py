@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atrium.core.errors import BadRequest, InvalidJson, InvalidValue, Unsupported
+from atrium.core.errors import BadRequest, InvalidJson, InvalidSchema, InvalidValue, Unsupported
 from atrium.core.requests import FreeText, Gbnf, JsonObject, JsonSchema, Role, Think, ToolMode
 from atrium.dialects.json_text import parse_object
 from atrium.dialects.openai.dropped import dropped_names
@@ -169,6 +169,9 @@ def test_a_grammar_is_kept_as_text() -> None:
         ({"stop": ["a", 1]}, "stop"),
         ({"messages": [USER, {"role": "assistant"}]}, "messages[1].content"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, "messages[0].content[0].text"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({"messages": [{"role": "user", "content": [{"type": "refusal"}]}]}, "messages[0].content[0].refusal"),
+        ({"messages": [{"role": "user", "content": None, "refusal": "No."}]}, "messages[0].content"),
         ({"messages": "hi"}, "messages"),
         ({"messages": [7]}, "messages[0]"),
         ({"metadata": {"a": 1}}, "metadata.a"),
@@ -196,6 +199,7 @@ def test_a_grammar_is_kept_as_text() -> None:
         ({"messages": [USER, {"role": "tool", "tool_call_id": "c9", "content": "7"}]}, "messages"),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": "any"}, "tool_choice"),
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"stream": 1}, "stream"),
         ({"keep_alive": "soon"}, "keep_alive"),
@@ -208,17 +212,32 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "param"),
     [
-        {"audio": {}},
-        {"modalities": ["audio"]},
-        {"web_search_options": {}},
-        {"tools": [{"type": "custom", "name": "x"}]},
+        ({"audio": {}}, "audio"),
+        ({"modalities": ["text", "audio"], "audio": {}}, "audio"),
+        ({"modalities": ["audio"]}, "modalities"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"tools": [{"type": "custom", "name": "x"}]}, "tools[0].type"),
     ],
 )
-def test_what_would_change_the_answer_and_cannot_be_done_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(Unsupported):
+def test_what_would_change_the_answer_and_cannot_be_done_is_refused(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(Unsupported) as refused:
         parse_chat(chat(**fields), BOUNDS)
+    assert refused.value.param == param
+
+
+def test_arguments_that_could_have_no_names_are_refused() -> None:
+    with pytest.raises(InvalidSchema) as refused:
+        parse_chat(
+            chat(tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}]), BOUNDS
+        )
+    assert refused.value.param == "tools"
+
+
+def test_an_assistants_refusal_may_be_sent_back() -> None:
+    said = {"role": "assistant", "content": None, "refusal": "No.", "tool_calls": None}
+    assert parse_chat(chat(messages=[USER, said, USER]), BOUNDS).messages[1].text == "No."
 
 
 @pytest.mark.parametrize(("prompt", "count"), [("a", 1), (["a", "b"], 2), ([1, 2], 1), ([[1], [2, 3]], 2), ("", 1)])

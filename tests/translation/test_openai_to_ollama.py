@@ -141,12 +141,13 @@ def test_history_images_and_thoughts_find_their_places(client: openai.OpenAI, de
 
 
 def test_what_is_harmless_is_dropped_and_named(both: RunningServer, key: str) -> None:
-    body = {"model": "llama3", "messages": [{"role": "user", "name": "ann", "content": "x"}], "verbosity": "low"}
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": "low"}}
+    body = {"model": "llama3", "messages": [{"role": "user", "name": "ann", "content": [image]}], "verbosity": "low"}
     more = {"user": "u", "metadata": {"a": "b"}}
     answer = exchange(both.url, post("/v1/chat/completions", json.dumps({**body, **more}).encode(), key))
     assert answer.status == 200
     named = set((answer.header("x-atrium-dropped") or "").split(", "))
-    assert named == {"verbosity", "messages.name", "user", "metadata"}
+    assert named == {"verbosity", "messages.name", "messages.content.image_url.detail", "user", "metadata"}
 
 
 @pytest.mark.parametrize(("field", "value"), [("logit_bias", {"5": 1}), ("min_tokens", 5), ("grammar", 'root ::= "a"')])

@@ -15,7 +15,7 @@ from atrium.core.answers import Echo, Embedded, EventStream
 from atrium.core.endpoints import Runner
 from atrium.core.errors import ContextTooLong, EngineFailed, InvalidValue, UpstreamFailed
 from atrium.core.models import ModelCard, Vocabulary
-from atrium.core.requests import Chat, Completion, Message, Prompt, Sampling
+from atrium.core.requests import Chat, Completion, Message, Prompt, Sampling, ToolMode
 from atrium.decisions.fit_context import most_characters, refuse_hopeless
 from atrium.dialects.llamacpp.grammar import Thoughts
 from atrium.dialects.llamacpp.known_templates import template_of
@@ -88,6 +88,7 @@ class RunnerRelay:
             stops=chat.sampling.stop,
             calls=template.markup if offered(chat.tool_use) else None,
             tools=offered(chat.tool_use),
+            forced=chat.tool_use.mode in (ToolMode.REQUIRED, ToolMode.NAMED),
             reasons=template.knows_reasoning,
             thinking=thoughts is Thoughts.OPEN,
             top_logprobs=chat.top_logprobs,

@@ -45,17 +45,25 @@ class ObjectScanner:
 class CallReader:
     """Text outside of calls stays text; a call becomes CallBegun and CallPieces.
 
-    `call_id` makes the id of the call with that index; `tools` tell the types of arguments that do not tell their own.
+    `call_id` makes the id of the call with that index; `tools` tell the types of arguments that do not tell their own;
+    `forced`: there is nothing but calls to come.
     """
 
     def __init__(
-        self, choice: int, call_id: Callable[[int], str], markup: Markup = HERMES, tools: Sequence[Tool] = ()
+        self,
+        choice: int,
+        call_id: Callable[[int], str],
+        markup: Markup = HERMES,
+        tools: Sequence[Tool] = (),
+        *,
+        forced: bool = False,
     ) -> None:
         self.calls = 0
         self._choice = choice
         self._call_id = call_id
         self._markup = markup
         self._tools = tools
+        self._forced = forced
         self._text = StopFinder((markup.mark,) if markup.mark else ())
         self._state: State = self._outside if markup.mark else self._beginning
         self._held = ""
@@ -70,11 +78,15 @@ class CallReader:
     def flush(self, *, cut: bool = False) -> list[Event]:
         """What is left when the answer ends; a call that was never opened properly is text after all.
 
-        `cut`: it did not end by itself. Then of a call that is read when it is whole there is what was written.
+        `cut`: it did not end by itself. Then what began as a call is none of its words, and of a call that is read when
+        it is whole there is what was written.
         """
-        if cut and self._markup.elements and self._state == self._opening:
-            begun = begun_call(self._held, self._tools)
+        if cut and self._state == self._opening:
+            begun = begun_call(self._held, self._tools) if self._markup.elements else None
             return self._called(*begun) if begun else []
+        if cut and (self._forced or self.calls):
+            # What is held back then is the beginning of a mark.
+            return []
         rest = self._text.flush().text if self._state == self._outside else ""
         if self._state in (self._opening, self._beginning):
             rest = self._markup.mark + self._held

@@ -39,6 +39,8 @@ class Reading:
     """How tool calls look that may stand in the text."""
     tools: tuple[Tool, ...] = ()
     """That may be called."""
+    forced: bool = False
+    """The answer is nothing but calls."""
     reasons: bool = False
     """The model knows `<think>`."""
     thinking: bool = False
@@ -62,7 +64,11 @@ class ReplyReader:
         self._choice = reading.choice
         self._stops = StopFinder(reading.stops)
         self._thoughts = ReasoningReader(reasons=reading.reasons, thinking=reading.thinking)
-        self._calls = CallReader(reading.choice, call_id, reading.calls, reading.tools) if reading.calls else None
+        self._calls = (
+            CallReader(reading.choice, call_id, reading.calls, reading.tools, forced=reading.forced)
+            if reading.calls
+            else None
+        )
         self._plain = not (reading.stops or reading.calls or reading.reasons or reading.thinking)
         self._begun = False
         self._tokens = 0

@@ -81,7 +81,7 @@ class CompletionStream:
             case Begun(choice):
                 return self._echo(choice, self._echoes[choice]) if self._echoes[choice].text else b""
             case TextPiece(choice, text, scores):
-                return self._choice(choice, text, self._scored(choice, text, scores))
+                return self._choice(choice, text, self._scored(choice, scores))
             case Ended(choice, finish):
                 return self._choice(choice, "", None, finish)
             case Spent(usage):
@@ -93,11 +93,11 @@ class CompletionStream:
     def _echo(self, choice: int, echo: Echo) -> bytes:
         return self._choice(choice, echo.text, None if echo.scores is None else logprobs_object((), echo=echo))
 
-    def _scored(self, choice: int, text: str, scores: Sequence[TokenScore]) -> dict[str, object] | None:
+    def _scored(self, choice: int, scores: Sequence[TokenScore]) -> dict[str, object] | None:
         if not scores:
             return None
         told = logprobs_object(scores, self._lengths[choice])
-        self._lengths[choice] += len(text)
+        self._lengths[choice] += sum(len(score.chosen.token) for score in scores)
         return told
 
     def _choice(

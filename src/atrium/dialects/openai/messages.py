@@ -66,9 +66,7 @@ def read_content(fields: Fields, *, optional: bool) -> tuple[str, tuple[Media, .
     value = fields.raw("content")
     place = fields.place("content")
     if value is None:
-        if optional:
-            return "", ()
-        raise InvalidValue(f"'{place}' is required", param=place)
+        return read_absent(fields, place, optional=optional), ()
     if isinstance(value, str):
         return value, ()
     if not isinstance(value, list):
@@ -81,14 +79,30 @@ def read_content(fields: Fields, *, optional: bool) -> tuple[str, tuple[Media, .
         part = as_fields(item, f"{place}[{index}]")
         kind = part.needed_text("type")
         if kind in TEXT_PARTS:
-            texts.append(part.text("text") or "")
+            texts.append(read_said(part, "text"))
         elif kind == "refusal":
-            texts.append(part.text("refusal") or "")
+            texts.append(read_said(part, "refusal"))
         elif kind in MEDIA_PARTS:
             media.append(replace(read_media(part, kind), at=sum(map(len, texts))))
         else:
             raise InvalidValue(f"'{part.place('type')}' is {shown(kind)}, which no model here takes", param=part.path)
     return "".join(texts), tuple(media)
+
+
+def read_absent(fields: Fields, place: str, *, optional: bool) -> str:
+    """What stands for a content that is null. An assistant's refusal comes back as it was told."""
+    refusal = fields.text("refusal") if fields.raw("role") == "assistant" else None
+    if refusal is None and not optional:
+        raise InvalidValue(f"'{place}' is required", param=place)
+    return refusal or ""
+
+
+def read_said(part: Fields, name: str) -> str:
+    """What may be empty, and not absent."""
+    said = part.text(name)
+    if said is None:
+        raise InvalidValue(f"'{part.place(name)}' is required", param=part.place(name))
+    return said
 
 
 def read_file(part: Fields) -> Media:
@@ -110,7 +124,8 @@ def read_media(part: Fields, kind: str) -> Media:
     inner = part.inner(kind)
     if inner is None:
         raise InvalidValue(f"'{part.place(kind)}' is required", param=part.place(kind))
-    return Media(MEDIA_PARTS[kind], inner.needed_text("data" if kind == "input_audio" else "url"), part.path)
+    url = inner.needed_text("data" if kind == "input_audio" else "url")
+    return Media(MEDIA_PARTS[kind], url, part.path, inner.text("detail") or "")
 
 
 def read_calls(fields: Fields) -> tuple[ToolCall, ...]:

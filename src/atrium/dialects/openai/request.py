@@ -158,7 +158,8 @@ def refuse_unsupported(fields: Fields) -> None:
         if value not in ("text", "audio"):
             raise wrong("modalities", "'text' or 'audio'", value)
     if fields.has("audio") or "audio" in modalities:
-        raise Unsupported("This model does not speak", hint="Ask for text", param="modalities")
+        param = "audio" if fields.has("audio") else "modalities"
+        raise Unsupported("This model does not speak", hint="Ask for text", param=param)
     if fields.has("web_search_options"):
         raise Unsupported("There is no web search here", param="web_search_options")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from atrium.core.errors import InvalidValue, Unsupported
+from atrium.core.errors import InvalidSchema, InvalidValue, Unsupported
 from atrium.core.requests import MOST_CALLS, Tool, ToolMode, ToolUse
-from atrium.dialects.fields import Fields, as_fields, wrong
+from atrium.dialects.fields import Fields, as_fields, shown, wrong
 
 MOST_ALLOWED = 4096
 HOSTED = frozenset(
@@ -74,6 +74,9 @@ def read_function(function: Fields) -> Tool:
     if not NAME.fullmatch(name):
         raise wrong(function.place("name"), "letters, digits, '_' and '-', at most 64", name)
     parameters = function.inner("parameters")
+    if parameters is not None and parameters.raw("type") not in (None, "object"):
+        place, given = parameters.place("type"), shown(parameters.raw("type"))
+        raise InvalidSchema(f"'{place}' must be 'object', not {given}: arguments have names", param="tools")
     return Tool(
         name,
         function.text("description") or "",
@@ -97,7 +100,7 @@ def read_choice(fields: Fields, field: str) -> ToolChoice:
     if isinstance(value, str):
         modes = {"none": ToolMode.NONE, "auto": ToolMode.AUTO}
         if field == "tool_choice":
-            modes |= {"required": ToolMode.REQUIRED, "any": ToolMode.REQUIRED}
+            modes["required"] = ToolMode.REQUIRED
         if value not in modes:
             raise wrong(field, " or ".join(f"'{m}'" for m in modes), value)
         return ToolChoice(modes[value])
