@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from atrium.app.parts import kept_fresh
 from atrium.core.errors import NotFound, RateLimited
 from atrium.core.people import ANONYMOUS, CONTROL, Caller, User
-from atrium.core.quotas import Measure, Period, Subject, Worst
+from atrium.core.quotas import Measure, Period, Quota, Subject, Worst
 from atrium.core.usage import Span, Sums, UsageRecord
 from atrium.services.meter import Meter
 from atrium.services.read_usage import ReadUsage
 from atrium.services.usage import UsageBounds, UsageLog
 from atrium.storage.opening import Storage, open_storage
+from atrium.storage.quotas import StoredQuotas
 from atrium.storage.usage import StoredUsage
 from tests.ports.conftest import PEPPER
 
@@ -159,6 +162,88 @@ async def test_the_same_subject_again_is_another_amount(storage: Storage) -> Non
             await meter.remove(number)
     with pytest.raises(NotFound):
         await meter.set(Subject(10**6), Measure.REQUESTS, Period.DAY, 1)
+
+
+async def test_gateways_on_one_database_learn_what_the_others_set_and_used(storage: Storage) -> None:
+    ann, by_ann = await a_user(storage, "ann")
+    bob, by_bob = await a_user(storage, "bob")
+    clock = Clock()
+    here, there = Meter(storage.quotas, clock), Meter(storage.quotas, clock)
+    await here.set(Subject(ann.id), Measure.TOKENS, Period.DAY, 100)
+    await here.set(Subject(each_user=True), Measure.REQUESTS, Period.MONTH, 3)
+    assert there.idle
+    await there.refresh()
+    for meter, caller, user in ((here, by_ann, ann), (here, by_bob, bob), (there, by_ann, ann)):
+        meter.use(caller, ("m1",), Worst(40, 40)).settle(40, counts=True)
+        meter.enter(caller).settle(0, counts=True)
+        await storage.usage.write([record(user.id, tokens=40)])
+    held = there.use(by_ann, ("m1",), Worst(10, 10))
+    for _ in range(2):
+        await here.refresh()
+        await there.refresh()
+    for meter, held_there in ((here, 0), (there, 10)):
+        tokens, of_ann, of_bob = meter.standings()
+        assert (tokens.used, tokens.held, of_ann.used, of_bob.used) == (80, held_there, 2, 1)
+    with pytest.raises(RateLimited):
+        here.use(by_ann, ("m1",), Worst(21, 21))
+    held.settle(20, counts=True)
+    await there.refresh()
+    assert there.standings()[0].used == 100
+    clock.now += 12 * 3600
+    await here.refresh()
+    assert [one.used for one in here.standings()] == [0, 2, 1]
+
+
+class AtMidnight(StoredQuotas):
+    """A book that answers when another day has begun."""
+
+    clock: Clock
+
+    async def spent(self, quota: Quota, since: float) -> Mapping[int, int]:
+        found = await super().spent(quota, since)
+        self.clock.now += 12 * 3600
+        return found
+
+
+async def test_what_was_used_before_midnight_is_not_counted_after_it(storage: Storage) -> None:
+    user, _ = await a_user(storage, "ann")
+    book = AtMidnight(storage.database)
+    book.clock = Clock()
+    await storage.usage.write([record(user.id, tokens=40)])
+    await storage.quotas.put(Subject(user.id), Measure.TOKENS, Period.DAY, 100)
+    meter = Meter(book, book.clock)
+    await meter.reload()
+    assert [one.used for one in meter.standings()] == [0]
+
+
+class Away:
+    """A database that does not answer at first, and who asks it."""
+
+    sqlite = False
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.back = asyncio.Event()
+
+    async def flush(self) -> None:
+        self.asked += 1
+        if self.asked < 4:
+            raise OSError("no route")
+        self.back.set()
+
+    async def reload(self) -> None:
+        """Nothing is new."""
+
+    refresh = reload
+
+
+async def test_a_database_that_was_away_is_asked_again_and_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atrium.app.parts.FLUSH_SECONDS", 0.0)
+    told: list[str] = []
+    away: Any = Away()
+    async with kept_fresh(away, away, away, lambda name, _: told.append(name)):
+        await away.back.wait()
+    assert told == ["upkeep.failed"]
 
 
 async def test_a_deleted_user_takes_their_quotas_along(storage: Storage) -> None:

@@ -163,7 +163,7 @@ async def built(
         build_engines(settings, folder, tallies := RunnerTallies(tell)) as engines,
         build_vocabularies(settings.limits) as vocabularies,
         UsageLog(storage.usage, UsageBounds(settings.usage.queue, settings.usage.keep), tell) as usage,
-        kept_fresh(check_key, (usher := Usher(library, Meter(storage.quotas))).meter),
+        kept_fresh(check_key, (usher := Usher(library, Meter(storage.quotas))).meter, storage.database, tell),
         opened_documents(
             settings, folder, storage, EmbedBeside(EmbedTexts(library, engines, *ways), usher, usage.note), tell
         ) as documents,

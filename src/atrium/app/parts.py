@@ -61,6 +61,7 @@ from atrium.services.stores import Cutting, Stores
 from atrium.settings.endpoints import read_endpoints
 from atrium.settings.load import load
 from atrium.settings.tree import Limits, Loaded, Settings
+from atrium.storage.database import Database
 from atrium.storage.folder import DataFolder
 from atrium.storage.opening import Storage, open_shelf
 from atrium.storage.postgres_shelf import PostgresBounds
@@ -212,15 +213,22 @@ def build_elsewhere(settings: Settings, directory: Directory) -> Elsewhere:
 
 
 @asynccontextmanager
-async def kept_fresh(check_key: CheckKey, meter: Meter) -> AsyncGenerator[None]:
-    """Uses of keys are written down and quotas read anew, since another gateway may have changed them."""
+async def kept_fresh(check_key: CheckKey, meter: Meter, database: Database, tell: Tell) -> AsyncGenerator[None]:
+    """Uses of keys are written down; with a database that gateways share, what the others did is read."""
     await meter.reload()
 
     async def refresh() -> None:
+        failing = False
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            await check_key.flush()
-            await meter.reload()
+            try:
+                await check_key.flush()
+                await (meter.reload() if database.sqlite else meter.refresh())
+                failing = False
+            except Exception as broken:  # noqa: BLE001 - a task's root: it is tried again
+                if not failing:
+                    tell("upkeep.failed", {"error": str(broken)[:500]})
+                failing = True
 
     refreshing = asyncio.create_task(refresh())
     try:

@@ -81,7 +81,11 @@ class CheckKey:
     async def flush(self) -> None:
         """Write down when keys were last used. Called by the application, about once a minute and at its end."""
         used, self._used = self._used, {}
-        await self._keys.used({key: datetime.fromtimestamp(at, UTC) for key, at in used.items()})
+        try:
+            await self._keys.used({key: datetime.fromtimestamp(at, UTC) for key, at in used.items()})
+        except BaseException:
+            self._used = {**used, **self._used}
+            raise
 
     def _note(self, caller: Caller) -> None:
         if caller.key_id is not None:

@@ -3,7 +3,8 @@
     enter -> use -> settle -> leave
 
 It changes only between awaits. The quotas themselves are kept in the database; what was used of a day or month is read
-from the usage records when a quota is first seen, so that a restart forgets nothing.
+from the usage records when a quota is first seen, so that a restart forgets nothing. Gateways that share a database
+have a book each, which is brought up to date every few seconds.
 """
 
 from __future__ import annotations
@@ -56,6 +57,16 @@ class Meter:
         self._quotas: tuple[Quota, ...] = ()
         self._windows: dict[tuple[int, int], Window] = {}
         self._matching: dict[tuple[int | None, int | None, Names], tuple[Quota, ...]] = {}
+
+    async def refresh(self) -> None:
+        """Read what other gateways on the same database have set and used since.
+
+        A day's or month's quota that several of them count is overstepped at most by what is used between two calls.
+        """
+        await self.reload()
+        for quota in self._quotas:
+            if quota.period is not Period.MINUTE:
+                await self._recall(quota)
 
     async def reload(self) -> None:
         """Read the quotas anew, and what was used of those that were not known."""
@@ -126,11 +137,15 @@ class Meter:
         return tuple(found)
 
     async def _recall(self, quota: Quota) -> None:
-        now = self._clock()
-        for user_id, used in (await self._book.spent(quota, start_of(quota.period, now))).items():
-            window = window_at(quota.period, now)
-            window.used = used
-            self._windows[(quota.id, user_id if quota.subject.each_user else 0)] = window
+        began = start_of(quota.period, self._clock())
+        spent = await self._book.spent(quota, began)
+        if start_of(quota.period, self._clock()) != began:
+            # Midnight came meanwhile: that was another period's.
+            return
+        for user_id, used in spent.items():
+            window = self._window_of((quota.id, user_id if quota.subject.each_user else 0), quota.period)
+            # What was used here may not be written down yet, and what was written down may be others'.
+            window.used = max(window.used, used)
 
     def _take(self, requests: Sequence[Line], tokens: Sequence[Line], worst: Worst) -> Hold:
         if not requests and not tokens:
@@ -160,13 +175,15 @@ class Meter:
         return found
 
     def _window(self, quota: Quota, caller: Caller) -> Window:
-        key = (quota.id, (caller.user_id or 0) if quota.subject.each_user else 0)
+        return self._window_of((quota.id, (caller.user_id or 0) if quota.subject.each_user else 0), quota.period)
+
+    def _window_of(self, key: tuple[int, int], period: Period) -> Window:
         now = self._clock()
         window = self._windows.get(key)
         if window is None or window.ends <= now:
             if len(self._windows) >= MOST_WINDOWS:
                 self._windows = {key: one for key, one in self._windows.items() if one.ends > now}
-            window = self._windows[key] = window_at(quota.period, now)
+            window = self._windows[key] = window_at(period, now)
         return window
 
 

@@ -51,6 +51,7 @@ NAMES = frozenset(
         "stores.indexed",
         "stores.upkeep_failed",
         "usage.unwritten",
+        "upkeep.failed",
     }
 )
 SECRET = re.compile(r"lollms_[0-9a-f]{16}_[0-9a-f]{48}")
@@ -61,6 +62,7 @@ WARNINGS = frozenset(
     {
         "login.failed",
         "usage.unwritten",
+        "upkeep.failed",
         "server.open_door",
         "runner.broken",
         "model.refused",
