@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,10 +13,19 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from atrium.core.completions import CompletionQuery, KeptCompletion
-from atrium.core.errors import ConfigError, Conflict, InvalidKey, InvalidValue, NotFound, SchemaTooNew
-from atrium.core.people import NewKey, User
+from atrium.core.errors import (
+    ConfigError,
+    Conflict,
+    InvalidKey,
+    InvalidValue,
+    NotFound,
+    SchemaTooNew,
+    WrongPassword,
+)
+from atrium.core.people import Caller, NewKey, User, UserChange
 from atrium.services.check_key import CheckKey
 from atrium.services.issue_key import IssueKey, Wish
+from atrium.services.log_in import LogIn
 from atrium.services.passwords import Passwords
 from atrium.services.people import People
 from atrium.storage.database import NEWEST, scripts
@@ -104,8 +113,78 @@ async def test_the_last_active_administrator_stays(storage: Storage, change: str
         if change == "delete":
             await storage.users.delete(user.id)
         else:
-            await storage.users.replace(replace(user, is_admin=change != "demote", is_active=change != "deactivate"))
+            await storage.users.change(
+                user.id, UserChange(is_admin=change != "demote", is_active=change != "deactivate")
+            )
     assert await storage.users.find("admin") == user
+
+
+def told_nobody(_: str, __: object) -> None:
+    """Where no log is kept."""
+
+
+class Meanwhile(Passwords):
+    """Something happens while a password is compared, which takes long."""
+
+    def __init__(self, happens: Callable[[], Awaitable[object]]) -> None:
+        super().__init__()
+        self._happens = happens
+
+    async def is_right(self, stored: str | None, password: str) -> bool:
+        right = await super().is_right(stored, password)
+        await self._happens()
+        return right
+
+
+async def with_password(storage: Storage, name: str) -> User:
+    hashed = await Passwords().hashed("the old password")
+    return await storage.users.add(name, password_hash=hashed, is_admin=True, now=NOW)
+
+
+async def test_who_changes_their_password_takes_no_other_change_back(storage: Storage) -> None:
+    await admin(storage)
+    user, plain = await with_password(storage, "eve"), people_of(storage, checking(storage))
+    meanwhile = Meanwhile(lambda: plain.change(user.id, is_active=False, is_admin=False))
+    people = People(storage.users, storage.sessions, plain.check_key, meanwhile)
+    await people.change_password(Caller(user.id, "eve"), "the old password", "the new password")
+    left = await storage.users.find("eve")
+    assert left is not None
+    assert (left.is_active, left.is_admin) == (False, False)
+    assert await plain.passwords.is_right(left.password_hash, "the new password")
+
+
+async def test_a_password_that_was_reset_meanwhile_stays_as_it_was_reset(storage: Storage) -> None:
+    user, plain = await with_password(storage, "eve"), people_of(storage, checking(storage))
+    meanwhile = Meanwhile(lambda: plain.change(user.id, password="by the administrator"))
+    people = People(storage.users, storage.sessions, plain.check_key, meanwhile)
+    with pytest.raises(Conflict):
+        await people.change_password(Caller(user.id, "eve"), "the old password", "the thief's password")
+    left = await storage.users.find("eve")
+    assert left is not None
+    assert await plain.passwords.is_right(left.password_hash, "by the administrator")
+
+
+@pytest.mark.parametrize("change", ["reset", "deactivated", "deleted"])
+async def test_a_login_that_is_overtaken_by_a_change_leaves_no_session(storage: Storage, change: str) -> None:
+    await admin(storage)
+    user, plain = await with_password(storage, "eve"), people_of(storage, checking(storage))
+
+    async def happens() -> None:
+        if change == "deleted":
+            await plain.delete(user.id)
+        else:
+            await plain.change(
+                user.id,
+                password="by the administrator" if change == "reset" else None,
+                is_active=False if change == "deactivated" else None,
+            )
+
+    people = People(storage.users, storage.sessions, plain.check_key, Meanwhile(happens))
+    log_in = LogIn(storage.users, storage.sessions, people, PEPPER, 60.0, signup=False, tell=told_nobody)
+    with pytest.raises(WrongPassword):
+        await log_in("eve", "the old password", "here")
+    async with storage.database.reading() as connection:
+        assert (await connection.execute(text("select count(*) from sessions"))).scalar() == 0
 
 
 async def test_two_administrators_cannot_remove_each_other_at_once(storage: Storage) -> None:

@@ -18,6 +18,17 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class UserChange:
+    """What is to be another with a user; what is None stays as it is by then."""
+
+    password_hash: str | None = None
+    is_active: bool | None = None
+    is_admin: bool | None = None
+    instead_of: str | None = None
+    """The password's hash that the change was granted for, and which must be there still."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scopes:
     """What a key is good for, as globs; an empty list sets no bound."""
 

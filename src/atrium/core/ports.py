@@ -11,7 +11,7 @@ from atrium.core.answers import Echo, Embedded, EventStream
 from atrium.core.completions import CompletionPage, CompletionQuery, KeptCompletion
 from atrium.core.endpoints import RemoteModel, Runner, RunnerPlan, RunnerStatus
 from atrium.core.models import Available, Catalog, Installing, ModelCard, Said
-from atrium.core.people import Act, Acts, Caller, Key, NewKey, Session, User
+from atrium.core.people import Act, Acts, Caller, Key, NewKey, Session, User, UserChange
 from atrium.core.requests import Chat, Completion, Embed, Media, Message, Prompt
 from atrium.core.trails import Trail
 
@@ -253,8 +253,9 @@ class UserBook(Protocol):
 
     async def all(self) -> tuple[User, ...]: ...
 
-    async def replace(self, user: User) -> None:
-        """Write every field of a user that exists. Raises NotFound; Conflict when no active admin would be left."""
+    async def change(self, user_id: int, change: UserChange) -> User:
+        """As it is afterwards. Raises NotFound; Conflict when no active admin would be left, or the password is another
+        one by now than the change was granted for."""
         ...
 
     async def delete(self, user_id: int) -> None:
@@ -282,7 +283,7 @@ class KeyBook(Protocol):
 
 class SessionBook(Protocol):
     async def add(self, *, user_id: int, mac: bytes, now: datetime, until: datetime) -> Session:
-        """The user's oldest sessions beyond a bound end."""
+        """The user's oldest sessions beyond a bound end. Raises NotFound when the user is gone."""
         ...
 
     async def find(self, mac: bytes) -> tuple[Session, User] | None: ...

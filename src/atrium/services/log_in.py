@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from atrium.core.errors import Forbidden, WrongPassword
+from atrium.core.errors import Forbidden, NotFound, WrongPassword
 from atrium.core.people import Caller, Session, User
 from atrium.core.ports import SessionBook, UserBook
 from atrium.decisions.allow import SESSION_FORM
@@ -43,7 +43,16 @@ class LogIn:
         until = now + timedelta(seconds=self.session_seconds)
         mac = session_mac(self.pepper, token)
         await self.sessions.forget_expired(now)
-        return token, await self.sessions.add(user_id=user.id, mac=mac, now=now, until=until)
+        try:
+            session = await self.sessions.add(user_id=user.id, mac=mac, now=now, until=until)
+        except NotFound:
+            raise WrongPassword("The name or the password is wrong") from None
+        # Comparing takes its time. Whoever changed the password since then has ended all sessions but this one.
+        there = await self.users.by_id(user.id)
+        if there is None or not there.is_active or there.password_hash != user.password_hash:
+            await self.sessions.end(session.id)
+            raise WrongPassword("The name or the password is wrong")
+        return token, session
 
     async def log_out(self, caller: Caller) -> None:
         """The caller's session is dead from here on; a key is none."""

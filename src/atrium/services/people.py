@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from atrium.core.errors import Forbidden, NotFound, Unprocessable
-from atrium.core.people import Caller, User
+from atrium.core.people import Caller, User, UserChange
 from atrium.core.ports import SessionBook, UserBook
 from atrium.services.check_key import CheckKey
 from atrium.services.passwords import Passwords
@@ -52,27 +52,23 @@ class People:
 
         Raises NotFound, Unprocessable, Conflict for the last active administrator.
         """
-        user = await self.users.by_id(user_id)
-        if user is None:
-            raise NotFound(f"There is no user with the id {user_id}")
-        changed = replace(
-            user,
-            password_hash=await self.passwords.hashed(password) if password is not None else user.password_hash,
-            is_active=user.is_active if is_active is None else is_active,
-            is_admin=user.is_admin if is_admin is None else is_admin,
-        )
-        await self.users.replace(changed)
+        hashed = await self.passwords.hashed(password) if password is not None else None
+        changed = await self.users.change(user_id, UserChange(hashed, is_active, is_admin))
         if password is not None or not changed.is_active:
             await self.sessions.end_all(user_id)
         self.check_key.forget_user(user_id)
         return changed
 
     async def change_password(self, caller: Caller, current: str, new: str) -> None:
-        """The caller's own; their other sessions end. Raises Forbidden for a wrong password, Unprocessable."""
+        """The caller's own; their other sessions end.
+
+        Raises Forbidden for a wrong password, Conflict for one that is right no more, Unprocessable.
+        """
         user = await self.me(caller)
         if not await self.passwords.is_right(user.password_hash, current):
             raise Forbidden("The current password is another one", hint="An administrator can set a new one")
-        await self.users.replace(replace(user, password_hash=await self.passwords.hashed(new, "new_password")))
+        hashed = await self.passwords.hashed(new, "new_password")
+        await self.users.change(user.id, UserChange(hashed, instead_of=user.password_hash))
         await self.sessions.end_all(user.id, but=caller.session_id)
         self.check_key.forget_user(user.id)
 

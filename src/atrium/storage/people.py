@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from atrium.core.errors import Conflict, NotFound
-from atrium.core.people import User
+from atrium.core.people import User, UserChange
 from atrium.storage.database import Database
 from atrium.storage.tables import users
 
@@ -62,18 +62,24 @@ class StoredUsers:
             rows = (await connection.execute(select(users).order_by(users.c.id))).all()
         return tuple(as_user(row) for row in rows)
 
-    async def replace(self, user: User) -> None:
+    async def change(self, user_id: int, change: UserChange) -> User:
+        given = {
+            "password_hash": change.password_hash,
+            "is_active": change.is_active,
+            "is_admin": change.is_admin,
+        }
+        values = {name: value for name, value in given.items() if value is not None}
         async with self._database.writing() as connection:
-            await self._locked(connection, user.id)
-            values = {
-                "name": user.name,
-                "folded": user.name.casefold(),
-                "password_hash": user.password_hash,
-                "is_admin": user.is_admin,
-                "is_active": user.is_active,
-            }
-            await connection.execute(update(users).where(users.c.id == user.id).values(values))
+            await self._locked(connection, user_id)
+            if values:
+                query = update(users).where(users.c.id == user_id).values(values)
+                if change.instead_of is not None:
+                    query = query.where(users.c.password_hash == change.instead_of)
+                if not (await connection.execute(query)).rowcount:
+                    raise Conflict("The password has been changed meanwhile", hint="Ask again with the new one")
             await self._keep_an_admin(connection)
+            row = (await connection.execute(select(users).where(users.c.id == user_id))).one()
+        return as_user(row)
 
     async def delete(self, user_id: int) -> None:
         async with self._database.writing() as connection:

@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, insert, select
+from sqlalchemy.exc import IntegrityError
 
+from atrium.core.errors import NotFound
 from atrium.core.people import Session, User
 from atrium.storage.database import Database
 from atrium.storage.tables import sessions, users
@@ -22,11 +24,14 @@ class StoredSessions:
         values = {"user_id": user_id, "mac": mac, "created_at": now, "expires_at": until}
         own = sessions.c.user_id == user_id
         newest = select(sessions.c.id).where(own).order_by(sessions.c.id.desc()).limit(self._most)
-        async with self._database.writing() as connection:
-            row = (await connection.execute(insert(sessions).values(values).returning(sessions))).one()
-            kept = (await connection.execute(newest)).scalars().all()
-            if len(kept) == self._most:
-                await connection.execute(delete(sessions).where(own, sessions.c.id < kept[-1]))
+        try:
+            async with self._database.writing() as connection:
+                row = (await connection.execute(insert(sessions).values(values).returning(sessions))).one()
+                kept = (await connection.execute(newest)).scalars().all()
+                if len(kept) == self._most:
+                    await connection.execute(delete(sessions).where(own, sessions.c.id < kept[-1]))
+        except IntegrityError:
+            raise NotFound("The user is gone") from None
         return as_session(row)
 
     async def find(self, mac: bytes) -> tuple[Session, User] | None:
