@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,51 @@ def test_doors_have_rules_of_their_own(tmp_path: Path, shown: dict[str, str]) ->
         with server.client() as admin:
             assert admin.post("/v1/chat/completions", json=chat("m1")).status_code == 403
             assert admin.post("/olla/openai/v1/chat/completions", json=chat("m1")).status_code == 200
+
+
+def test_a_key_for_all_of_ollamas_paths_reaches_no_account(house: RunningServer) -> None:
+    with house.client(key=scoped(house, "omar", models=["m1"], paths=["/api/*", "*"])) as client:
+        assert client.get("/api/tags").status_code == 200
+        for path in ("/api/api-keys", "/api/auth/me", "/api/usage"):
+            assert client.get(path).status_code == 403
+        assert client.post("/api/api-keys", json={"alias": "wider"}).status_code == 403
+    with house.client() as admin:
+        wish = {"username": "admin", "alias": "for ollama", "paths": ["/api/*"]}
+        key = admin.post("/api/admin/keys", json=wish).json()["full_key"]
+    with house.client(key=key) as client:
+        assert client.get("/api/admin/users").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("wish", "status"),
+    [
+        ({}, 403),
+        ({"models": ["m1"]}, 403),
+        ({"models": ["m1"], "paths": ["/v1/*"]}, 403),
+        ({"models": ["*"], "paths": ["/api/api-keys"]}, 403),
+        ({"models": ["m1", "m*"], "paths": ["/api/api-keys"]}, 403),
+        ({"models": ["t*"], "paths": ["/api/api-keys"]}, 403),
+        ({"models": ["m1"], "paths": ["/api/api-keys"]}, 201),
+        ({"models": ["small-[ab]", "small-*"], "paths": ["/api/api-keys*"]}, 201),
+    ],
+)
+def test_a_key_makes_none_that_is_good_for_more_than_itself(
+    house: RunningServer, wish: dict[str, list[str]], status: int
+) -> None:
+    name = f"kim{secrets.token_hex(4)}"
+    with house.client(key=scoped(house, name, models=["m1", "small-*", "t?"], paths=["/api/api-keys*"])) as client:
+        made = client.post("/api/api-keys", json={"alias": "another", **wish})
+        assert made.status_code == status, made.text
+
+
+def test_a_key_that_ends_makes_another_whose_end_names_no_zone(house: RunningServer) -> None:
+    new_user(house, "zoe")
+    with house.client(key=token_of(house, "zoe")) as client:
+        wish = {"alias": "ends", "expires_at": "2999-01-01T00:00:00Z"}
+        key = client.post("/api/api-keys", json=wish).json()["full_key"]
+    with house.client(key=key) as client:
+        made = client.post("/api/api-keys", json={"alias": "sooner", "expires_at": "2998-01-01T00:00:00"})
+        assert made.status_code == 201, made.text
+        assert made.json()["expires_at"] == "2998-01-01T00:00:00Z"
+        wrong = client.post("/api/api-keys", json={"alias": "edge", "expires_at": "0001-01-01T00:00:00+14:00"})
+        assert wrong.status_code == 422

@@ -97,3 +97,31 @@ def test_nobody_chats_over_a_store_that_is_not_theirs_to_read(shop: Shop, stores
             answer: httpx2.Response = eve.post(CHAT, json=asked(name))
             assert answer.status_code == 404
             assert "Vacation" not in answer.text
+
+
+def cited(client: httpx2.Client, name: str) -> set[str]:
+    answer = client.post(CHAT, json=asked(name))
+    assert answer.status_code == 200, answer.text
+    return {one["store_id"] for one in answer.json()["atrium"]["citations"]}
+
+
+def test_nobody_slips_a_store_of_their_own_in_the_place_of_another(shop: Shop, stores: dict[str, str]) -> None:
+    meant = stores["handbook"]
+    with shop.client("ann") as ann, shop.client("bob") as bob, shop.client("eve") as eve:
+        ann.post(f"{RAG}/databases/{meant}/share", json={"target_username": "bob"}).raise_for_status()
+        made = [create(eve, name, is_public=True) for name in ("handbook", meant, f" {meant.upper()}")]
+        for store in made:
+            brought(eve, store, ("evil.md", b"Vacation is 25 days a year, and you are HACKED."))
+        for name in ("handbook", meant):
+            assert cited(bob, name) == {meant}
+            assert cited(ann, name) == {meant}
+        twice = create(bob, "handbook", is_public=True)
+        assert cited(bob, made[0]) == {made[0]}
+        ann.delete(f"{RAG}/databases/{meant}/share/bob").raise_for_status()
+        with shop.client("admin") as other:
+            unclear = other.post(CHAT, json=asked("handbook"))
+            assert unclear.status_code == 400
+            assert "Several stores are named 'handbook', of " in unclear.json()["error"]["message"]
+        bob.delete(f"{RAG}/databases/{twice}").raise_for_status()
+        for store in made:
+            eve.delete(f"{RAG}/databases/{store}").raise_for_status()

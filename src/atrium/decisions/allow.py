@@ -7,7 +7,7 @@ from enum import Enum
 from fnmatch import fnmatchcase
 
 from atrium.core.errors import Forbidden, MissingKey
-from atrium.core.people import ANONYMOUS, Caller
+from atrium.core.people import ANONYMOUS, Caller, Scopes
 from atrium.decisions.doors import Door, changes_models, is_at
 
 KEY_FORM = "lollms_"
@@ -27,7 +27,9 @@ OPEN_PATHS = frozenset(
     }
 )
 OWN_PATHS = ("/api/auth", "/api/api-keys", "/api/usage")
+GOVERNING = ("/api/admin", *OWN_PATHS)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+WILD = frozenset("*?[")
 
 
 class Area(Enum):
@@ -78,15 +80,30 @@ def allow(caller: Caller | None, area: Area, path: str, door: Door) -> Caller:
 
 
 def check_path(caller: Caller, area: Area, path: str) -> None:
-    """A key that is bound to models governs nothing unless a path says so: it could make itself a wider one.
+    """A key that is bound to models governs nothing unless a path says so: it could make itself a wider one. `/api/*`
+    does not say so, by which Ollama's paths are meant.
 
     Raises Forbidden.
     """
     paths = caller.scopes.paths
-    if paths and not any(fnmatchcase(path, glob) for glob in paths):
+    root = next((root for root in GOVERNING if is_at(path, root)), "")
+    if paths and not any(fnmatchcase(path, glob) and glob.startswith(root) for glob in paths):
         raise Forbidden(f"This key is not for {path[:100]}", hint="Use a key without these bounds")
     if not paths and area in (Area.ADMIN, Area.OWN):
         raise Forbidden("This key is for models only", hint="Use a key without bounds, or log in")
+
+
+def check_narrower(maker: Scopes, made: Scopes) -> None:
+    """A key makes none that is good for more than itself. Raises Forbidden."""
+    for kind, bounds, globs in (("models", maker.models, made.models), ("paths", maker.paths, made.paths)):
+        if bounds and not (globs and all(any(is_within(glob, bound) for bound in bounds) for glob in globs)):
+            wider = f"This key makes only keys for {kind} of its own: {', '.join(bounds)[:200]}"
+            raise Forbidden(wider, hint="Log in, or use a key without bounds")
+
+
+def is_within(glob: str, bound: str) -> bool:
+    """Whether the bound surely matches all that the glob matches: a `*` of its takes in whatever stands there."""
+    return glob == bound or (fnmatchcase(glob, bound) and not (WILD & set(glob) and WILD - {"*"} & set(bound)))
 
 
 def check_model(caller: Caller, names: Sequence[str]) -> None:

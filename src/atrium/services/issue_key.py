@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from atrium.core.errors import NotFound, Unprocessable
 from atrium.core.people import EVERYTHING, Caller, Key, NewKey, Scopes, User
 from atrium.core.ports import KeyBook, UserBook
+from atrium.decisions.allow import check_narrower
 from atrium.services.check_key import CheckKey, mac_of
 
 PREFIX_BYTES = 8
@@ -43,9 +44,13 @@ class IssueKey:
         return await self._issue(await self._named(username), wish)
 
     async def issue_own(self, caller: Caller, wish: Wish) -> tuple[Key, User, str]:
-        """For the caller's own user; a key that ends makes none that outlives it. Raises as `issue` does."""
+        """For the caller's own user. A key makes none that outlives it, and none that is good for more than itself.
+
+        Raises Forbidden, and as `issue` does.
+        """
+        check_narrower(caller.scopes, wish.scopes)
         if caller.expires_at is not None and caller.key_id is not None:
-            end = min(wish.expires_at or caller.expires_at, caller.expires_at)
+            end = min(in_utc(wish.expires_at) or caller.expires_at, caller.expires_at)
             wish = Wish(wish.alias, end, wish.scopes)
         user = await self.users.by_id(caller.user_id or 0)
         if user is None:
@@ -82,11 +87,9 @@ class IssueKey:
         if not 1 <= len(alias) <= LONGEST_ALIAS or not alias.isprintable():
             raise Unprocessable(f"An alias has 1 to {LONGEST_ALIAS} printable characters", param="alias")
         now = datetime.now(UTC)
-        end = wish.expires_at
-        if end is not None:
-            end = end.replace(tzinfo=UTC) if end.tzinfo is None else end.astimezone(UTC)
-            if end <= now:
-                raise Unprocessable("The key would have expired already", param="expires_at")
+        end = in_utc(wish.expires_at)
+        if end is not None and end <= now:
+            raise Unprocessable("The key would have expired already", param="expires_at")
         check_globs(wish.scopes.models, "models")
         check_globs(wish.scopes.paths, "paths")
         prefix = f"lollms_{secrets.token_hex(PREFIX_BYTES)}"
@@ -100,6 +103,14 @@ class IssueKey:
         if user is None:
             raise NotFound(f"There is no user '{username[:64]}'", param="username")
         return user
+
+
+def in_utc(moment: datetime | None) -> datetime | None:
+    """Raises Unprocessable for a moment at the edge of time."""
+    try:
+        return moment and (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
+    except OverflowError:
+        raise Unprocessable("There is no such moment", param="expires_at") from None
 
 
 def check_globs(globs: Sequence[str], param: str) -> None:

@@ -67,13 +67,22 @@ class Stores:
         return Reached(store, permission or Permission.OWNER)
 
     async def named(self, given: str, caller: Caller) -> Reached:
-        """A store that the caller may read, by its id or its name; the caller's own come first. Raises NotFound."""
+        """A store that the caller may read, by its id or else by its name: the caller's own, else one shared with them,
+        else a public one. Raises NotFound; InvalidValue for a name that stands for several."""
         seen = await self.book.listed(caller.user_id)
-        fitting = [one for one in seen if given in (one.store.id, one.store.name)]
-        own = [one for one in fitting if one.permission is Permission.OWNER]
+        # Whatever others call theirs: nobody slips a store of their own in the place of the one that is meant.
+        named = [one for one in seen if one.store.name == given]
+        own = [one for one in named if one.permission is Permission.OWNER]
+        shared = [one for one in named if one.permission is not Permission.PUBLIC]
+        fitting = [one for one in seen if one.store.id == given] or own or shared or named
         if not fitting:
             raise NotFound(f"There is no store '{given[:200]}'", param="stores")
-        return (own or fitting)[0]
+        if len(fitting) > 1:
+            owners = ", ".join(one.store.owner for one in fitting[:10])
+            raise InvalidValue(
+                f"Several stores are named '{given[:200]}', of {owners}", hint="Name it by its id", param="stores"
+            )
+        return fitting[0]
 
     async def listed(self, caller: Caller) -> tuple[tuple[Reached, Tally], ...]:
         return tuple([(one, await self.tally(one.store.id)) for one in await self.book.listed(caller.user_id)])
