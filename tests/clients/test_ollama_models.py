@@ -77,6 +77,48 @@ def test_a_loaded_model_is_listed_until_it_goes(sdk: Any) -> None:
     assert "parrot:latest" not in {one.model for one in sdk.ps().models}
 
 
+def loads(home: RunningServer, model: str) -> int:
+    log = (home.data_dir.parent / "server.log").read_text()
+    return sum('"runner.started"' in line and f'"{model}"' in line for line in log.splitlines())
+
+
+def test_a_model_has_the_window_that_the_last_request_asked_for(home: RunningServer, sdk: Any) -> None:
+    def window() -> int:
+        [row] = [one for one in sdk.ps().models if one.model == "parrot:latest"]
+        assert row.size > 0
+        return row.context_length
+
+    hi = [{"role": "user", "content": "hi"}]
+    sdk.generate("parrot")
+    usual, begun = window(), loads(home, "parrot")
+    assert sdk.generate("parrot", options={"num_ctx": 700}, keep_alive="5m").done_reason == "load"
+    assert (window(), loads(home, "parrot")) == (700, begun + 1)
+    sdk.chat("parrot", hi, options={"num_ctx": 700})
+    sdk.chat("parrot", [], options={"num_ctx": 700}, keep_alive=-1)
+    assert (window(), loads(home, "parrot")) == (700, begun + 1), "what is there is not loaded anew"
+    sdk.chat("parrot", hi, options={"num_ctx": 900})
+    assert (window(), loads(home, "parrot")) == (900, begun + 2)
+    sdk.chat("parrot", hi, options={"num_ctx": 1 << 30})
+    assert window() == usual, "never more than it was made for"
+    sdk.generate("parrot", options={"num_ctx": 900}, keep_alive=0)
+    assert "parrot:latest" not in {one.model for one in sdk.ps().models}
+    sdk.chat("parrot", hi)
+    assert window() == usual
+    with pytest.raises(ollama.ResponseError, match='option "num_ctx" must be of type integer'):
+        sdk.generate("parrot", options={"num_ctx": "many"})
+
+
+def test_options_that_are_of_no_use_here_are_named(home: RunningServer) -> None:
+    options = {"num_gpu": 1, "num_thread": 2, "mirostat": 2, "mirostat_eta": 0.2, "top_k": 3, "num_predict": 2}
+    dropped = "options.num_gpu, options.num_thread, options.mirostat, options.mirostat_eta"
+    with home.client() as plain:
+        for path, body in (("chat", {"messages": [{"role": "user", "content": "hi"}]}), ("generate", {"prompt": "hi"})):
+            for more in ({}, {"raw": True}) if path == "generate" else ({},):
+                asked = {"model": "parrot", "options": options, "stream": False, **body, **more}
+                answer = plain.post(f"/api/{path}", json=asked)
+                assert (answer.status_code, answer.headers["x-atrium-dropped"]) == (200, dropped)
+
+
 def test_a_model_is_made_of_another_one(sdk: Any) -> None:
     lines = list(
         sdk.create(

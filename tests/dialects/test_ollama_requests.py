@@ -42,13 +42,16 @@ def test_a_chat_streams_unless_told_otherwise() -> None:
 
 def test_options_become_sampling_and_tuning() -> None:
     options = {"temperature": 0, "num_predict": 5, "top_k": 3.0, "stop": "x", "seed": 7, "num_ctx": 512, "think": True}
-    said = chat(options={**options, "num_gpu": 2, "numa": False, "mirostat": 1, "repeat_last_n": -1})
+    more = {"num_gpu": 2, "numa": False, "mirostat": 1, "mirostat_tau": 4.0, "tfs_z": 1.0, "repeat_last_n": -1}
+    said = chat(options={**options, **more}, shift=False)
     sampling = said.sampling
     assert (sampling.temperature, sampling.max_tokens, sampling.top_k, sampling.seed) == (0, 5, 3, 7)
     assert (sampling.stop, sampling.repeat_last_n) == (("x",), -1)
     assert said.tuning.context == 512
     assert set(said.tuning.hints) == {"options.num_gpu", "options.numa"}
-    assert said.tuning.samplers == ("options.mirostat",)
+    assert said.tuning.samplers == {"options.mirostat": 1, "options.mirostat_tau": 4.0}
+    assert not said.tuning.shift
+    assert chat(options={"mirostat": 0, "mirostat_eta": 0.1}).tuning.unmet == ()
     assert said.defaults.temperature == 0.8
 
 

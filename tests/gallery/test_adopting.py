@@ -16,7 +16,7 @@ from atrium.core.errors import InvalidValue
 from atrium.core.models import Ability, Catalog, ModelConfig, Said
 from atrium.core.requests import Sampling
 from atrium.gallery.library import Library
-from atrium.gallery.shelves import Shelves
+from atrium.gallery.shelves import Seen, Shelves
 from tests.engines.supervised import Told
 from tests.gallery.tiny import WIDTH, write_llama, write_projector
 
@@ -141,11 +141,13 @@ def ollama_store(folder: Path, weights: Path) -> None:
         return {"mediaType": f"application/vnd.ollama.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
 
     parameters = {"temperature": 0.25, "stop": ["<end>"], "num_ctx": 400, "num_predict": 9, "mirostat": "?"}
+    parameters |= {"repeat_last_n": 33, "repeat_penalty": 1.5}
     layers = [
         layer("model", weights.read_bytes()),
         layer("system", b"You are a pirate."),
         layer("params", json.dumps(parameters).encode()),
         layer("template", b"{{ .Prompt }}"),
+        layer("messages", b'[{"role": "user", "content": "Ahoy?"}, {"role": "assistant", "content": "Ahoy!"}]'),
     ]
     for place in ("registry.ollama.ai/library/pirate/latest", "registry.ollama.ai/ann/pirate/7b", "hf.co/org/repo/q4"):
         path = folder / "manifests" / place
@@ -165,7 +167,10 @@ async def test_ollamas_store_is_read_with_its_prompts_and_parameters(tmp_path: P
     assert card.digest == hashlib.sha256(tiny.read_bytes()).hexdigest()
     assert card.config.system == "You are a pirate."
     assert card.config.context == 400
-    assert card.config.sampling == Sampling(temperature=0.25, max_tokens=9, stop=("<end>",))
+    assert card.config.sampling == Sampling(
+        temperature=0.25, max_tokens=9, stop=("<end>",), repeat_last_n=33, repeat_penalty=1.5
+    )
+    assert card.config.messages == (("user", "Ahoy?"), ("assistant", "Ahoy!"))
     assert card.config.origins["temperature"] == "the Modelfile"
 
 
@@ -266,3 +271,18 @@ async def test_what_the_file_recommends_lies_under_what_is_said(tmp_path: Path) 
         assert own.origins["temperature"] == "the model's file"
         await shelves.write(Said("warm", ModelConfig(sampling=Sampling(temperature=0.1))))
         assert library.snapshot().cards["warm"].config.sampling.temperature == 0.1
+
+
+async def test_at_the_start_folders_are_looked_through_once(tmp_path: Path) -> None:
+    looks: list[Seen] = []
+
+    class Counted(Shelves):
+        async def refresh(self, *, hurried: bool = False) -> Seen:
+            looks.append(await super().refresh(hurried=hurried))
+            return looks[-1]
+
+    library = Library(tmp_path, {}, {}, told := Told())
+    library.open()
+    async with Counted(library, (tmp_path,), told, rescan=3600, unstated_context=300) as shelves:
+        await shelves.settled()
+    assert len(looks) == 1

@@ -60,7 +60,11 @@ class Endpoint:
     silent: bool = False
     """It tells of no usage."""
     strict: bool = False
-    """What its window does not hold is refused."""
+    """What its window does not hold is refused; Ollama does so where it is told not to truncate."""
+    loaded: int = 0
+    """The window that an Ollama has the model loaded with; 0: it is not loaded."""
+    bodies: list[Json] = field(default_factory=list[dict[str, Any]])
+    """What was asked under Ollama's own paths."""
     more: Json = field(default_factory=dict[str, Any])
     """Of its configuration."""
     crowd: int = 0
@@ -90,6 +94,9 @@ class Endpoint:
             return 200, {}
         if self.kind == "ollama" and path == "/api/tags":
             return 200, {"models": [{"name": self.model, "model": self.model, "details": {}}]}
+        if self.kind == "ollama" and path == "/api/ps":
+            running = [{"name": self.model, "model": self.model, "context_length": self.loaded}]
+            return 200, {"models": running if self.loaded else []}
         if self.kind != "ollama" and path == "/v1/models":
             entry: Json = {"id": self.model, "object": "model", "created": 7, "owned_by": "test"}
             return 200, {"data": [entry | ({"max_model_len": self.window} if self.kind == "vllm" else {})]}
@@ -104,11 +111,27 @@ class Endpoint:
         if self.kind == "ollama" and path == "/api/show":
             info = {"general.architecture": "test", "test.context_length": self.window}
             return 200, {"model_info": info, "parameters": "", "details": {}}
-        if path == ("/api/chat" if self.kind == "ollama" else "/v1/chat/completions"):
+        if self.kind == "ollama" and path in ("/api/chat", "/api/generate"):
+            return self.chat(body)
+        if self.kind != "ollama" and path == "/v1/chat/completions":
             return self.generate(body)
         if path == ("/api/embed" if self.kind == "ollama" else "/v1/embeddings"):
             return self.embed(body)
         return 404, {"error": "there is nothing here"}
+
+    def chat(self, body: Json) -> tuple[int, Json]:
+        """In Ollama's words."""
+        self.bodies.append(body)
+        said = [body.get("system", ""), body.get("prompt", "")]
+        messages = body.get("messages", [{"content": text} for text in said if text])
+        prompt = "\n".join(message["content"] for message in messages)
+        window = body.get("options", {}).get("num_ctx") or self.loaded or self.window
+        if not prompt:
+            reason = "unload" if body.get("keep_alive") == 0 else "load"
+            return 200, {"model": self.model, "done": True, "done_reason": reason}
+        if self.strict and body.get("truncate") is False and self.measure(prompt) >= window:
+            return 400, {"error": "the input length exceeds the context length"}
+        return self.generate({**body, "messages": messages})
 
     def generate(self, body: Json) -> tuple[int, Json]:
         prompt = "\n".join(text_of(message["content"]) for message in body["messages"])
@@ -120,9 +143,9 @@ class Endpoint:
             number = len(self.prompts)
             self.busy += 1
             self.busiest = max(self.busiest, self.busy)
-            if self.measure(prompt) + most > self.window:
+            if self.measure(prompt) + most > (self.loaded or self.window):
                 self.overruns.append(self.measure(prompt) + most)
-                if self.strict:
+                if self.strict and self.kind != "ollama":
                     self.busy -= 1
                     return 400, TOO_LONG
         self.arrived.set()

@@ -179,7 +179,7 @@ async def built(
             list_models=ListModels(library),
             personalities=build_personalities(settings),
             browse_models=BrowseModels(library, remotes),
-            load_model=LoadModel(engines),
+            load_model=LoadModel(engines, ways[1].remote, usher),
             install_model=InstallModel(installer, library, engines, shelves),
             model_files=build_files(settings, folder, installer, ConfigureModel(library, engines, shelves)),
             people=(people := build_people(storage, check_key)),

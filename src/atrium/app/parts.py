@@ -14,6 +14,7 @@ from atrium.core.document_ports import Parser
 from atrium.core.events import Tell
 from atrium.core.models import Ability
 from atrium.decisions.choose_endpoint import Balancing
+from atrium.decisions.choose_overflow import Overflows
 from atrium.engines.bounds import Folders, bounds_of
 from atrium.engines.parsing import DocumentParser, ParseBounds
 from atrium.engines.placement.local import LocalPlacement, child_environment
@@ -40,7 +41,7 @@ from atrium.relay.remote_models import RemoteModels, remote_bounds
 from atrium.relay.runners import RunnerRelay
 from atrium.relay.shapes import Shaper
 from atrium.services.attach_files import FileBounds, ReadFiles
-from atrium.services.chat import AnswerChat, Overflows
+from atrium.services.chat import AnswerChat
 from atrium.services.check_key import CheckKey
 from atrium.services.configure_model import ConfigureModel
 from atrium.services.elsewhere import Elsewhere

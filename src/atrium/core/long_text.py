@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from atrium.core.answers import Usage
+from atrium.core.requests import Tuning
 
 
 class Strategy(Enum):
@@ -33,6 +34,8 @@ class LongText:
     """Of the answer; less where the model's window is small."""
     strategy: Strategy | None = None
     """None: chosen by size and prompt."""
+    tuning: Tuning = field(default_factory=Tuning)
+    """How the model is to be run for it."""
 
 
 @dataclass(frozen=True, slots=True)

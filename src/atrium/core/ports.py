@@ -12,7 +12,7 @@ from atrium.core.completions import CompletionPage, CompletionQuery, KeptComplet
 from atrium.core.endpoints import RemoteModel, Runner, RunnerPlan, RunnerStatus
 from atrium.core.models import Available, Catalog, Installing, ModelCard, Said
 from atrium.core.people import Act, Acts, Caller, Key, NewKey, Session, User, UserChange
-from atrium.core.requests import Chat, Completion, Embed, Media, Message, Prompt
+from atrium.core.requests import Chat, Completion, Embed, Media, Prompt
 from atrium.core.trails import Trail
 
 
@@ -112,7 +112,7 @@ class Draft(Protocol):
 
 
 class ChatDraft(Draft, Protocol):
-    def with_messages(self, messages: Sequence[Message]) -> ChatDraft:
+    def with_chat(self, chat: Chat) -> ChatDraft:
         """The same with a shorter conversation. Raises InvalidValue."""
         ...
 
@@ -239,6 +239,11 @@ class Remote(Protocol):
 
     async def embed(self, embed: Embed, trail: Trail) -> Embedded:
         """Raises as an opened `chat` does."""
+        ...
+
+    async def load(self, chat: Chat, trail: Trail) -> None:
+        """Of a chat without words: its endpoint gets the model ready, or with a `keep_alive` of 0 lets it go, where its
+        dialect has a word for that. Raises as an opened `chat` does."""
         ...
 
 

@@ -181,10 +181,17 @@ class Tuning:
 
     context: int | None = None
     """Tokens of the window that the model is to be loaded with; None: as it is configured."""
-    hints: tuple[str, ...] = ()
+    hints: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     """Given, and without any bearing on the answer: threads, batches, GPU layers."""
-    samplers: tuple[str, ...] = ()
+    samplers: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     """Given, and of bearing on the answer, where only the engine itself may know them: mirostat."""
+    shift: bool = True
+    """An answer that fills the window may go on, if the engine then forgets its start."""
+
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """What the engines here have no use for."""
+        return (*self.hints, *self.samplers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class Found:
     """Of Ollama's kind, which is no Jinja; told to who asks."""
     parameters: tuple[tuple[str, object], ...] = ()
     license: str = ""
+    messages: tuple[tuple[str, str], ...] = ()
 
     @property
     def path(self) -> str:
@@ -169,6 +170,7 @@ def from_store(store: Path) -> Iterator[Found]:
             template=one.template,
             parameters=one.parameters,
             license=one.license,
+            messages=one.messages,
         )
 
 

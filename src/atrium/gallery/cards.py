@@ -22,6 +22,7 @@ NUMBERS = {
     "min_p": float,
     "typical_p": float,
     "repeat_penalty": float,
+    "repeat_last_n": int,
     "frequency_penalty": float,
     "presence_penalty": float,
     "seed": int,
@@ -72,8 +73,11 @@ def modelfile_of(found: Found) -> ModelConfig:
         origins["context"] = MODELFILE
     if found.system:
         origins["system"] = MODELFILE
+    if found.messages:
+        origins["messages"] = MODELFILE
     return ModelConfig(
         system=found.system or None,
+        messages=found.messages,
         sampling=Sampling(**sampled, stop=tuple(text for text in stops if text)),
         context=context,
         aliases=(found.name.removesuffix(LATEST),) if found.name.endswith(LATEST) else (),

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -30,6 +31,11 @@ class Manifest(msgspec.Struct):
     layers: list[Layer] = []
 
 
+class Turn(msgspec.Struct):
+    role: Literal["system", "user", "assistant"]
+    content: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     name: str
@@ -40,6 +46,8 @@ class Stored:
     template: str
     parameters: tuple[tuple[str, object], ...]
     license: str
+    messages: tuple[tuple[str, str], ...] = ()
+    """Role and text of what stands before every chat."""
 
 
 def is_store(folder: Path) -> bool:
@@ -76,6 +84,7 @@ def read_manifest(store: Path, path: Path) -> Stored | None:
         template=text_of(blobs.get("template")),
         parameters=parameters_of(text_of(blobs.get("params"))),
         license=text_of(blobs.get("license")),
+        messages=messages_of(text_of(blobs.get("messages"))),
     )
 
 
@@ -108,3 +117,12 @@ def parameters_of(text: str) -> tuple[tuple[str, object], ...]:
     except msgspec.MsgspecError:
         return ()
     return tuple(sorted(found.items()))
+
+
+def messages_of(text: str) -> tuple[tuple[str, str], ...]:
+    if not text:
+        return ()
+    try:
+        return tuple((turn.role, turn.content) for turn in msgspec.json.decode(text, type=list[Turn]))
+    except msgspec.MsgspecError:
+        return ()

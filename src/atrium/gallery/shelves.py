@@ -76,8 +76,10 @@ class Shelves:
         self._settled = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        await self.refresh()
-        self._watching = asyncio.create_task(self._watch(), name="adopted models")
+        began = time.monotonic()
+        seen = await self.refresh()
+        watch = self._watch(seen, time.monotonic() - began)
+        self._watching = asyncio.create_task(watch, name="adopted models")
         return self
 
     async def __aexit__(
@@ -149,19 +151,21 @@ class Shelves:
 
     # The watch.
 
-    async def _watch(self) -> None:
-        """The root of a task: whatever a folder holds, looking goes on."""
+    async def _watch(self, first: Seen, took: float) -> None:
+        """The root of a task: whatever a folder holds, looking goes on. `took`: seconds that the first look did."""
+        seen: Seen | None = first
         while True:
-            began = time.monotonic()
             growing = False
-            took = 0.0
             try:
-                seen = await self.refresh()
-                took = time.monotonic() - began
+                if seen is None:
+                    began = time.monotonic()
+                    seen = await self.refresh()
+                    took = time.monotonic() - began
                 growing = seen.growing
                 await self._open(seen.unread)
             except Exception as error:  # noqa: BLE001 - a task's root: told as an event
                 self._tell("model.damaged", {"model": "", "error": repr(error)})
+            seen = None
             if not growing:
                 self._settled.set()
             await asyncio.sleep(BUSY_WAIT if growing else max(self._rescan, took * REST))

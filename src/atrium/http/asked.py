@@ -17,6 +17,7 @@ MANAGEMENT = frozenset({b"/api/pull", b"/api/push", b"/api/create", b"/api/copy"
 """Ollama's routes that change what an endpoint has."""
 EXTENSIBLE = frozenset({b"/v1/chat/completions", b"/ollama/v1/chat/completions"})
 """Paths on which a chat may stand on document stores, or be shortened: there is more to do than to relay it."""
+SHORTENED = EXTENSIBLE | {b"/api/chat", b"/api/generate"}
 NAMED = MANAGEMENT | {b"/api/show"}
 """Ollama's routes that may name the model by other fields."""
 BLOBS = b"/api/blobs/"

@@ -16,10 +16,11 @@ from atrium.core.kinds import ANY_OPENAI, EVERY
 from atrium.core.models import Ability
 from atrium.core.usage import UsageRecord
 from atrium.decisions.choose_endpoint import Choice, Standings, Wanted, choose_endpoint, nobody
+from atrium.decisions.choose_overflow import Overflows
 from atrium.decisions.client_address import Network, is_trusted
 from atrium.dialects.peek import Call
 from atrium.http.admission import Admission
-from atrium.http.asked import EXTENSIBLE, OLLAMA_PATHS, TRANSLATED, Asked, Place, native_dialect
+from atrium.http.asked import EXTENSIBLE, OLLAMA_PATHS, SHORTENED, TRANSLATED, Asked, Place, native_dialect
 from atrium.http.edge import Exchange, closing_fields
 from atrium.http.explained import RelayedRecord, TranslatedRecord, relayed_record, translated_record
 from atrium.http.limits import Limiter
@@ -71,6 +72,7 @@ class Lane:
         self.proxy = settings.proxy
         self.strategy = settings.routing.encode()
         sticky = settings.sticky_sessions
+        self._overflows = Overflows(settings.models.context_policy, settings.models.context_policies)
         self.sessions = Sessions(sticky.max_sessions, sticky.idle_ttl_seconds) if sticky.enabled else None
         self.active: set[Client] = set()
         self.buffered = 0
@@ -89,15 +91,17 @@ class Lane:
     def extends(self, asked: Asked, call: Call) -> bool:
         """Whether a chat stands on stores, or may be shortened: there is more to do than to relay it.
 
-        On Ollama's paths no name is no model, which the application says in Ollama's words.
+        On Ollama's paths no name is no model, which the application says in Ollama's words; and where a chat that does
+        not fit is to be refused it has to be said, since an endpoint of that dialect cuts unless it is told not to.
         """
-        if asked.rest in OLLAMA_PATHS:
-            return not call.model
-        if asked.rest not in EXTENSIBLE:
+        if asked.rest in OLLAMA_PATHS and not call.model:
+            return True
+        if asked.rest not in SHORTENED:
             return False
-        own = self.settings.models
-        policy = own.context_policies.get(call.model, own.context_policy)
-        return call.extended or policy != "refuse" or b"x-atrium-truncate" in asked.first
+        policy = self._overflows.said(call.model)
+        if b"x-atrium-truncate" in asked.first or policy not in ("usual", "refuse"):
+            return True
+        return call.extended if asked.rest in EXTENSIBLE else policy == "refuse"
 
     def apply(self, settings: Settings) -> None:
         """From the next request on."""

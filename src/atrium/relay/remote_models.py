@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from atrium.core.answers import Embedded, EventStream
@@ -20,6 +21,7 @@ from atrium.core.errors import (
     ModelUnavailable,
     NotSent,
     Unreachable,
+    Unsupported,
     UpstreamFailed,
 )
 from atrium.core.kinds import EVERY
@@ -36,7 +38,7 @@ from atrium.relay.directory import Directory, Endpoint
 from atrium.relay.inbox import Inbox
 from atrium.relay.leased import Try, turn_of
 from atrium.relay.tally import Translator
-from atrium.relay.translate import ChatErrand, CompletionErrand, EmbedErrand, Errand, Place, Written
+from atrium.relay.translate import ChatErrand, CompletionErrand, EmbedErrand, Errand, LoadErrand, Place, Written
 from atrium.relay.translated import Answered, RemoteStream
 from atrium.relay.upstream_error import MOST_BODY, UpstreamError
 from atrium.settings.tree import Settings
@@ -109,6 +111,17 @@ class RemoteModels:
             raise
         answered.end(Outcome.SUCCESS, "it answered 200")
         return embedded
+
+    async def load(self, chat: Chat, trail: Trail) -> None:
+        errand = LoadErrand(chat, 0, Album((), self.pictures))
+        try:
+            answered = await self.ask(errand, trail)
+        except Unsupported:
+            return
+        answer = RemoteStream(answered, errand.reader(answered.place), None, self.bounds.between)
+        async with aclosing(answer):
+            async for _ in answer:
+                pass
 
     async def ask(self, errand: Errand, trail: Trail) -> Answered:
         """Returns once an endpoint's response head is here, and a good one."""
@@ -188,11 +201,11 @@ class RemoteModels:
 
     def _note(self, place: Place, errand: Errand, loss: Loss, trail: Trail) -> None:
         trail.endpoint, trail.kind, trail.model = place.endpoint.spec.name, place.kind, place.model
-        trail.dialect = place.dialect(errand.caller)
+        trail.dialect = errand.wire(place)
         trail.dropped = loss.dropped
 
     def _translator(self, place: Place, errand: Errand) -> Translator:
-        translator = self.directory.translations.of(errand.caller.value, place.dialect(errand.caller).value)
+        translator = self.directory.translations.of(errand.caller.value, errand.wire(place).value)
         translator.requests += 1
         translator.streams += errand.stream
         return translator

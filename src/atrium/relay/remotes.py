@@ -76,7 +76,7 @@ class DirectoryRemotes:
     async def window(self, model: RemoteModel) -> int:
         told = tokens.listed_window(model.offered)
         if not told and model.kind.speaks_ollama:
-            told = await self._asked_window(model)
+            told = await self._ollama_window(model)
         if told:
             return told
         configured = next((one.spec.context for one in self.directory.endpoints if one.spec.name == model.endpoint), 0)
@@ -97,6 +97,15 @@ class DirectoryRemotes:
         if reply.head.status in (400, 422):
             raise InvalidValue("'tokens' has ids that the endpoint's tokenizer refuses", param="tokens")
         return None if reply.head.status in MISSING else tokens.read_text(kind, good(reply))
+
+    async def _ollama_window(self, model: RemoteModel) -> int:
+        """What it is loaded with; of one that is not loaded, what it would be or can be loaded with; 0: not told."""
+        try:
+            running = good(await ask(self._endpoint(model), "/api/ps", SHOW_TIMEOUT))
+            loaded = tokens.loaded_window(running, model.name)
+        except AtriumError:
+            loaded = 0
+        return loaded or await self._asked_window(model)
 
     async def _asked_window(self, model: RemoteModel) -> int:
         """0 where the endpoint does not tell."""

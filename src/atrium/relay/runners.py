@@ -15,7 +15,7 @@ from atrium.core.answers import Echo, Embedded, EventStream
 from atrium.core.endpoints import Runner
 from atrium.core.errors import ContextTooLong, EngineFailed, InvalidValue, UpstreamFailed
 from atrium.core.models import ModelCard, Vocabulary
-from atrium.core.requests import Chat, Completion, Message, Prompt, Sampling, ToolMode
+from atrium.core.requests import Chat, Completion, Prompt, Sampling, ToolMode
 from atrium.decisions.fit_context import most_characters, refuse_hopeless
 from atrium.dialects.llamacpp.grammar import Thoughts
 from atrium.dialects.llamacpp.known_templates import template_of
@@ -201,8 +201,7 @@ class RunnerChatDraft(RunnerDraft):
     chat: Chat
     template: ChatTemplate
 
-    def with_messages(self, messages: Sequence[Message]) -> RunnerChatDraft:
-        chat = replace(self.chat, messages=tuple(messages))
+    def with_chat(self, chat: Chat) -> RunnerChatDraft:
         pieces = rendered_now(chat, self.template, self.vocabulary)
         script = replace(self.script, pieces=pieces, pictures=pictures_of(chat))
         return replace(self, script=script, chat=chat)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from atrium.core.answers import Embedded
+from atrium.core.errors import Unsupported
 from atrium.core.requests import Chat, Completion, Constraint, Dialect, Embed, Prompt
 from atrium.dialects.loss import Loss
 from atrium.dialects.ollama import inward as ollama_in
@@ -67,6 +68,10 @@ class Errand(Protocol):
     @property
     def stream(self) -> bool: ...
 
+    def wire(self, place: Place) -> Dialect:
+        """The dialect that the endpoint is asked in."""
+        ...
+
     async def write(self, place: Place, loss: Loss) -> Written:
         """Raises Unsupported, InvalidValue."""
         ...
@@ -90,10 +95,17 @@ class ChatErrand:
     def stream(self) -> bool:
         return self.chat.stream
 
+    def wire(self, place: Place) -> Dialect:
+        # Only in Ollama's own words an endpoint of its kind can be told not to cut what does not fit.
+        settled = self.chat.overflow is not None and place.endpoint.speaks(Dialect.OLLAMA)
+        return Dialect.OLLAMA if settled else place.dialect(self.caller)
+
     async def write(self, place: Place, loss: Loss) -> Written:
-        if place.dialect(self.caller) is Dialect.OLLAMA:
-            chat = replace(self.chat, messages=await self.album.pasted())
-            return Written("/api/chat", ollama_out.write_chat(chat, place.model, place.endpoint.version, loss))
+        if self.wire(place) is Dialect.OLLAMA:
+            chat, version = replace(self.chat, messages=await self.album.pasted()), place.endpoint.version
+            if is_generation(chat):
+                return Written("/api/generate", ollama_out.write_generate(chat, place.model, version, loss))
+            return Written("/api/chat", ollama_out.write_chat(chat, place.model, version, loss))
         openai_out.check_window(self.chat.tuning, place.window, loss)
         return Written("/v1/chat/completions", openai_out.write_chat(self.chat, place.model, place.kind, loss))
 
@@ -101,11 +113,21 @@ class ChatErrand:
         chat = self.chat
         # More than one is bounded for the sake of small models here; an endpoint knows its own.
         reading = reading_of(self.choice, chat.constraint, 1 if chat.tool_use.most_calls == 1 else MOST_CALLS)
-        if place.dialect(self.caller) is Dialect.OPENAI:
+        if self.wire(place) is Dialect.OPENAI:
             return ThoughtfulReader(openai_in.ChatReader(reading, stream=chat.stream), self.choice)
         forced = ollama_out.forced_call(chat)
         told = reading if forced is None else replace(reading, forced={"name": forced.tool})
         return ThoughtfulReader(ollama_in.ChatReader(told), self.choice)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadErrand(ChatErrand):
+    """A chat without words: the model is to be ready, or to go."""
+
+    async def write(self, place: Place, loss: Loss) -> Written:
+        if self.wire(place) is not Dialect.OLLAMA:
+            raise Unsupported("The endpoint loads its models as it sees fit", param="model")
+        return await ChatErrand.write(self, place, loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +148,11 @@ class CompletionErrand:
     def stream(self) -> bool:
         return self.completion.stream
 
+    def wire(self, place: Place) -> Dialect:
+        return place.dialect(self.caller)
+
     async def write(self, place: Place, loss: Loss) -> Written:
-        if place.dialect(self.caller) is Dialect.OLLAMA:
+        if self.wire(place) is Dialect.OLLAMA:
             version = place.endpoint.version
             body = ollama_out.write_completion(self.completion, self.prompt, place.model, version, loss)
             return Written("/api/generate", body)
@@ -136,7 +161,7 @@ class CompletionErrand:
 
     def reader(self, place: Place) -> AnswerReader:
         reading = reading_of(self.choice, self.completion.constraint, MOST_CALLS)
-        if place.dialect(self.caller) is Dialect.OPENAI:
+        if self.wire(place) is Dialect.OPENAI:
             return openai_in.ChatReader(reading, stream=self.stream)
         return ollama_in.ChatReader(reading)
 
@@ -154,17 +179,25 @@ class EmbedErrand:
     def caller(self) -> Dialect:
         return self.embed.dialect
 
+    def wire(self, place: Place) -> Dialect:
+        return place.dialect(self.caller)
+
     async def write(self, place: Place, loss: Loss) -> Written:
-        if place.dialect(self.caller) is Dialect.OLLAMA:
+        if self.wire(place) is Dialect.OLLAMA:
             return Written("/api/embed", ollama_out.write_embed(self.embed, place.model, loss))
         return Written("/v1/embeddings", openai_out.write_embed(self.embed, place.model, loss))
 
     def read(self, place: Place, body: bytes) -> Embedded:
         """Raises BadResponse."""
         wanted = len(self.embed.inputs)
-        if place.dialect(self.caller) is Dialect.OLLAMA:
+        if self.wire(place) is Dialect.OLLAMA:
             return ollama_in.embeddings_of(body, wanted)
         return openai_in.embeddings_of(body, wanted)
+
+
+def is_generation(chat: Chat) -> bool:
+    """One prompt, and before it nothing but the system's words; a summary that stands there makes it a chat."""
+    return chat.wants_context and len(chat.messages) <= 2
 
 
 def reading_of(choice: int, shape: Constraint, most_calls: int) -> Reading:

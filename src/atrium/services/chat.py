@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from atrium.core.answers import Events
 from atrium.core.errors import InvalidValue
 from atrium.core.models import Ability, ModelCard
 from atrium.core.people import Caller
 from atrium.core.ports import ChatDraft, Engines, Lease, Models, Pictures, Relay
-from atrium.core.requests import Chat, Message, Overflow
+from atrium.core.requests import Chat, Message
 from atrium.core.trails import Trail
+from atrium.decisions.choose_overflow import Overflows
 from atrium.decisions.fill_request import fill_chat
 from atrium.decisions.fit_context import fit_context
 from atrium.decisions.resolve_name import resolve_name
@@ -27,23 +27,6 @@ SEES = {"image": Ability.VISION}
 
 
 @dataclass(frozen=True, slots=True)
-class Overflows:
-    """What becomes of a conversation that does not fit."""
-
-    default: Overflow = "refuse"
-    models: Mapping[str, Overflow] = field(default_factory=dict[str, Overflow])
-
-    def of(self, chat: Chat, card: ModelCard) -> Overflow:
-        """What the request says, else the model's own file, else the server's word on this model, else what the
-        request's dialect is used to, else the server's word on all of them."""
-        return chat.overflow or card.config.context_policy or self.named(chat, card.name)
-
-    def named(self, chat: Chat, model: str) -> Overflow:
-        """The same for a model that has no file here."""
-        return chat.overflow or self.models.get(model) or chat.usual_overflow or self.default
-
-
-@dataclass(frozen=True, slots=True)
 class AnswerChat:
     models: Models
     engines: Engines
@@ -52,7 +35,7 @@ class AnswerChat:
     elsewhere: Elsewhere
     answer_timeout: float
     """Seconds for one whole answer."""
-    overflow: Overflows = Overflows()
+    overflow: Overflows
 
     async def __call__(self, chat: Chat, caller: Caller, trail: Trail | None = None) -> Events:
         """Returns once the response head is here, so an error raised here is still a plain answer.
@@ -99,7 +82,8 @@ class AnswerChat:
         parts = [Part(choice, prepared, room, chat.sampling.seed_of(choice)) for choice in range(chat.choices)]
         events = await begin(parts, Held(stack, lease, deadline))
         name = chat.model or lease.runner.card.name
-        return Events(name, lease.runner.fingerprint, events, draft.dropped, shortened.turns)
+        dropped = (*draft.dropped, *chat.tuning.unmet)
+        return Events(name, lease.runner.fingerprint, events, dropped, shortened.turns)
 
 
 def refuse_media(chat: Chat, card: ModelCard) -> None:

@@ -101,7 +101,8 @@ class Complete:
         else:
             events = await begin(parts, Held(stack, lease, deadline))
         name = completion.model or lease.runner.card.name
-        return Events(name, lease.runner.fingerprint, events, drafts[0].dropped, echoes=echoes)
+        dropped = (*drafts[0].dropped, *completion.tuning.unmet)
+        return Events(name, lease.runner.fingerprint, events, dropped, echoes=echoes)
 
     async def _echoes(self, completion: Completion, lease: Lease, top: int | None, deadline: float) -> tuple[Echo, ...]:
         """Each scored prompt has a turn of its own, so that long ones let others in between."""

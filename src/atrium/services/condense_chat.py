@@ -52,14 +52,18 @@ class CondenseChat:
             return await self.answer_chat(replace(chat, overflow="refuse"), caller, trail)
         except ContextTooLong as too_long:
             turns = droppable(chat.messages, "left")
-            if not turns:
+            if not (turns or chat.context):
                 raise
             try:
+                if chat.context:
+                    return await self._after_summary(chat, caller, trail)
                 return await self._condensed(chat, caller, turns, trail)
             except ContextTooLong:
                 raise too_long from None
 
     async def _elsewhere(self, chat: Chat, caller: Caller, trail: Trail, how: Overflow) -> Events:
+        # What is sent is to be refused where it does not fit after all, whoever counted wrong.
+        chat = replace(chat, overflow="refuse")
         turns = () if how == "refuse" else droppable(chat.messages, how)
         if not turns:
             return await self.answer_chat(chat, caller, trail)
@@ -74,17 +78,20 @@ class CondenseChat:
         return await self._shortened(chat, caller, turns, trail)
 
     async def _overflows(self, chat: Chat, caller: Caller) -> bool:
-        writers = self.long_context.writers
-        room = await writers.tokens.window(chat.model) - (chat.sampling.max_tokens or 1)
+        writer = await self._writer(chat, caller)
+        room = writer.window - (chat.sampling.max_tokens or 1)
         size = sum(len(message.text.encode("utf-8", "replace")) + MESSAGE for message in chat.messages)
         if size <= room:
             # No token is less than a byte, so most chats need not be counted.
             return False
-        return sum(await lengths_of(chat, await writers.of(chat.model, caller))) > room
+        return sum(await lengths_of(chat, writer)) > room
+
+    async def _writer(self, chat: Chat, caller: Caller) -> Writer:
+        return await self.long_context.writers.of(chat.model, caller, chat.tuning)
 
     async def _shortened(self, chat: Chat, caller: Caller, turns: Sequence[Turn], trail: Trail) -> Events:
         """Without ever more turns, for as long as the endpoint finds it too long."""
-        writer = await self.long_context.writers.of(chat.model, caller)
+        writer = await self._writer(chat, caller)
         lengths = await lengths_of(chat, writer)
         most = shortened_target(writer.window, chat.sampling.max_tokens)
         *shares, last = SHARES
@@ -100,17 +107,25 @@ class CondenseChat:
         return replace(answer, truncated=answer.truncated + len(gone))
 
     async def _condensed(self, chat: Chat, caller: Caller, turns: Sequence[Turn], trail: Trail) -> Events:
-        writer = await self.long_context.writers.of(chat.model, caller)
-        note = max(1, min(LONGEST_NOTE, writer.window // NOTE_SHARE))
+        writer = await self._writer(chat, caller)
+        note = longest_note(writer)
         most = shortened_target(writer.window, chat.sampling.max_tokens) - note - MESSAGE
         gone = leaving(await lengths_of(chat, writer), turns, most)
-        asked = LongText(transcript(chat.messages, gone), REQUEST, chat.model, note)
-        summary = Message(Role.SYSTEM, HEADING + await self._summary(asked, caller, trail))
-        kept = without(chat.messages, gone)
-        first = next((place for place, message in enumerate(kept) if message.role is not Role.SYSTEM), len(kept))
-        messages = (*kept[:first], summary, *kept[first:])
-        answer = await self.answer_chat(replace(chat, messages=messages, overflow="left"), caller, trail)
-        return replace(answer, truncated=answer.truncated + len(gone))
+        asked = LongText(transcript(chat.messages, gone), REQUEST, chat.model, note, tuning=chat.tuning)
+        messages = noted(without(chat.messages, gone), await self._summary(asked, caller, trail))
+        return await self._goes_on(replace(chat, messages=messages), caller, trail, len(gone))
+
+    async def _after_summary(self, chat: Chat, caller: Caller, trail: Trail) -> Events:
+        """In place of the tokens of the conversation before it, which counts as one turn."""
+        writer = await self._writer(chat, caller)
+        before = await self.long_context.writers.tokens.decode(chat.model, chat.context)
+        asked = LongText(before.text, REQUEST, chat.model, longest_note(writer), tuning=chat.tuning)
+        messages = noted(chat.messages, await self._summary(asked, caller, trail))
+        return await self._goes_on(replace(chat, messages=messages, context=()), caller, trail, 1)
+
+    async def _goes_on(self, chat: Chat, caller: Caller, trail: Trail, gone: int) -> Events:
+        answer = await self.answer_chat(replace(chat, overflow="left"), caller, trail)
+        return replace(answer, truncated=answer.truncated + gone)
 
     async def _summary(self, asked: LongText, caller: Caller, trail: Trail) -> str:
         work = await self.long_context.plan(asked, caller, beside=True)
@@ -120,6 +135,16 @@ class CondenseChat:
         finally:
             work.end()
             trail.beside.append(Beside(work.writer.name, "", work.usage))
+
+
+def longest_note(writer: Writer) -> int:
+    return max(1, min(LONGEST_NOTE, writer.window // NOTE_SHARE))
+
+
+def noted(messages: Sequence[Message], summary: str) -> tuple[Message, ...]:
+    """With a summary behind the system's own words."""
+    first = next((place for place, message in enumerate(messages) if message.role is not Role.SYSTEM), len(messages))
+    return (*messages[:first], Message(Role.SYSTEM, HEADING + summary), *messages[first:])
 
 
 async def lengths_of(chat: Chat, writer: Writer) -> list[int]:

@@ -18,6 +18,7 @@ from atrium.core.requests import Embed, Prompt
 from atrium.core.trails import Trail
 from atrium.decisions.plan_batches import plan_batches
 from atrium.decisions.resolve_name import resolve_name
+from atrium.decisions.tune_card import tune_card
 from atrium.services.elsewhere import Elsewhere
 from atrium.services.leasing import Leasing
 
@@ -39,10 +40,11 @@ class EmbedTexts:
 
     async def __call__(self, embed: Embed, caller: Caller, trail: Trail | None = None) -> Vectors:
         """Raises InvalidValue, ContextTooLong, and what a lease of the model, or an endpoint, raises."""
-        catalog = self.models.snapshot()
+        catalog, trail = self.models.snapshot(), trail or Trail()
         if self.elsewhere.answers(embed.model, catalog, Ability.EMBEDDING):
-            return await self._elsewhere(embed, trail or Trail())
-        card = resolve_name(embed.model, catalog, Ability.EMBEDDING)
+            return await self._elsewhere(embed, trail)
+        card = tune_card(resolve_name(embed.model, catalog, Ability.EMBEDDING), embed.tuning)
+        trail.dropped += embed.tuning.unmet
         native = card.facts.dimensions.embedding_length
         if embed.dimensions and embed.dimensions > native:
             message = f"'dimensions' is {embed.dimensions}, but the model '{card.name}' makes {native} numbers"

@@ -56,7 +56,7 @@ class LongContext:
             raise InvalidValue("'text' is required and must not be blank", param="text")
         if len(asked.text) > self.most_text:
             raise TooLarge(f"'text' has {len(asked.text)} characters; at most {self.most_text} are taken", param="text")
-        writer = await self.writers.of(asked.model, caller)
+        writer = await self.writers.of(asked.model, caller, asked.tuning)
         names = (*self.usher.meant(asked.model or writer.name, Ability.CHAT), writer.name)
         check_model(caller, names)
         frame = 0

@@ -17,11 +17,13 @@ from atrium.core.ports import Remotes
 from atrium.core.requests import Chat, Dialect, Message, Sampling, Tuning
 from atrium.core.trails import Trail
 from atrium.decisions.resolve_name import resolve_name
+from atrium.decisions.tune_card import tune_card
 from atrium.services.chat import AnswerChat
 from atrium.services.tokenize import Tokenize
 
 MESSAGE = 16
 """Tokens that a template puts around a message at most."""
+UNTUNED = Tuning()
 BYTES_PER_TOKEN = 2.5
 """Where no tokenizer is at hand: fewer than any that we know has for text."""
 
@@ -68,6 +70,7 @@ class LocalWriter:
     caller: Caller
     chat: AnswerChat
     tokens: Tokenize
+    tuning: Tuning
     exact: bool = True
 
     @property
@@ -81,7 +84,8 @@ class LocalWriter:
         return await self.tokens.tokenizers.ends(self.card, text), 1.0
 
     async def write(self, messages: tuple[Message, ...], max_tokens: int, temperature: float | None) -> Written:
-        asked = Chat(self.card.name, messages, Sampling(temperature=temperature, max_tokens=max_tokens))
+        sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+        asked = Chat(self.card.name, messages, sampling, tuning=self.tuning)
         return await whole_of(await self.chat(asked, self.caller))
 
 
@@ -119,7 +123,8 @@ class RemoteWriter:
         asked = Chat(self.asked, messages, Sampling(temperature=temperature, max_tokens=max_tokens))
         if self.model.kind.speaks_ollama:
             # It cuts what its window does not hold in silence, and the window is what it was last loaded with.
-            asked = replace(asked, dialect=Dialect.OLLAMA, tuning=Tuning(context=self.window))
+            tuning = Tuning(context=self.window)
+            asked = replace(asked, dialect=Dialect.OLLAMA, tuning=tuning, overflow="refuse")
         written = await whole_of(await self.chat(asked, self.caller, Trail(lossy=True)))
         if written.usage.prompt_tokens:
             return written
@@ -146,15 +151,23 @@ class Writers:
     local_parallel: int
     remote_parallel: int
 
-    async def of(self, name: str, caller: Caller) -> Writer:
-        """Raises ModelNotFound, ModelLoading, ModelUnavailable, EngineMissing; InvalidValue for no chat model."""
+    async def of(self, name: str, caller: Caller, tuning: Tuning = UNTUNED) -> Writer:
+        """`tuning`: how the model is to be run; a window that is asked for is had only where that is possible.
+
+        Raises ModelNotFound, ModelLoading, ModelUnavailable, EngineMissing; InvalidValue for no chat model."""
         meant = self.tokens.meant(name)
         if isinstance(meant, ModelCard):
             resolve_name(meant.name, self.tokens.models.snapshot(), Ability.CHAT)
-            window = self.tokens.engines.planned(meant).context
-            return LocalWriter(meant, window, self.local_parallel, caller, self.chat, self.tokens)
-        window = await self.remotes.window(meant)
+            window = self.tokens.engines.planned(tune_card(meant, tuning)).context
+            return LocalWriter(meant, window, self.local_parallel, caller, self.chat, self.tokens, tuning)
+        window = await self.window(meant, tuning)
         exact = await self.remotes.encode(meant, "a") is not None
         asked = name or meant.name
         parallel = self.remote_parallel
         return RemoteWriter(meant, asked, window, parallel, exact, caller, self.chat, self.remotes, self.tokens)
+
+    async def window(self, model: RemoteModel, tuning: Tuning) -> int:
+        """An endpoint that speaks Ollama's API loads a model with the window that a request asks for."""
+        if model.kind.speaks_ollama and tuning.context:
+            return tuning.context
+        return await self.remotes.window(model)

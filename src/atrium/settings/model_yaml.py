@@ -19,6 +19,9 @@ class Parameters:
     min_p: Annotated[float | None, Doc("0 to 1"), AtLeast(0), AtMost(1)] = None
     typical_p: Annotated[float | None, Doc("0 to 1"), AtLeast(0), AtMost(1)] = None
     repeat_penalty: Annotated[float | None, Doc("1: none"), AtLeast(0), AtMost(10)] = None
+    repeat_last_n: Annotated[
+        int | None, Doc("how many tokens back the penalties look; -1: the window"), AtLeast(-1), AtMost(INT32)
+    ] = None
     frequency_penalty: Annotated[float | None, Doc("-2 to 2"), AtLeast(-2), AtMost(2)] = None
     presence_penalty: Annotated[float | None, Doc("-2 to 2"), AtLeast(-2), AtMost(2)] = None
     seed: Annotated[int | None, Doc("the same seed gives the same text"), AtLeast(-INT32), AtMost(2**32 - 1)] = None

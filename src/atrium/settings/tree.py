@@ -17,7 +17,7 @@ from atrium.settings.personalities import PersonalitySettings
 from atrium.settings.usage import UsageSettings
 
 MB = 1024 * 1024
-ContextPolicy = Literal["refuse", "left", "middle", "summarize"]
+ContextPolicy = Literal["usual", "refuse", "left", "middle", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,9 @@ class ModelSettings:
     ] = "auto"
     threads: Annotated[int, Doc("threads per runner; 0 takes the physical cores"), AtLeast(0)] = 0
     context_policy: Annotated[
-        ContextPolicy, Doc("a chat that does not fit its model's window: refused, its turns dropped or summarised")
-    ] = "refuse"
+        ContextPolicy,
+        Doc("a chat that does not fit: refused, its turns dropped or summarised; `usual`: as its dialect does"),
+    ] = "usual"
     context_policies: Annotated[dict[str, ContextPolicy], Doc("the same for single models, by name")] = field(
         default_factory=dict[str, ContextPolicy]
     )

@@ -83,3 +83,14 @@ def shown_window(body: bytes) -> int:
     facts = cast("Json", info) if isinstance(info, dict) else {}
     trained = facts.get(f"{facts.get('general.architecture')}.context_length")
     return trained if type(trained) is int and trained > 0 else 0
+
+
+def loaded_window(body: bytes, model: str) -> int:
+    """Of an Ollama model by `/api/ps`; 0 where it is not loaded, or the endpoint does not tell."""
+    running = read_object(body).get("models")
+    for one in cast("list[Any]", running) if isinstance(running, list) else ():
+        entry = cast("Json", one) if isinstance(one, dict) else {}
+        window = entry.get("context_length")
+        if model in (entry.get("name"), entry.get("model")) and type(window) is int and window > 0:
+            return window
+    return 0

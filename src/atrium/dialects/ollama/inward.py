@@ -60,6 +60,7 @@ class Line(msgspec.Struct):
     eval_count: int = 0
     eval_duration: int = 0
     logprobs: list[Score] | None = None
+    context: list[int] | None = None
     error: Any = None
 
 
@@ -140,7 +141,7 @@ class ChatReader:
             prompt=line.prompt_eval_duration / NANO,
             generation=line.eval_duration / NANO,
         )
-        events += [Ended(self._reading.choice, finish), Spent(usage, timing)]
+        events += [Ended(self._reading.choice, finish), Spent(usage, timing, tuple(line.context or ()))]
 
     def _unfold(self, finish: Finish, events: list[Event]) -> None:
         """The call that was written as JSON. Raises UpstreamFailed when it is none, unless it was cut off."""

@@ -56,7 +56,10 @@ FLAGS = frozenset(
     ["numa", "low_vram", "use_mmap", "use_mlock", "f16_kv", "vocab_only", "logits_all", "penalize_newline"]
 )
 HINTS = frozenset(["num_keep", "num_batch", "num_gpu", "main_gpu", "num_thread"]) | FLAGS
-SAMPLERS = ("mirostat", "tfs_z")
+OFF = {"mirostat": 0, "tfs_z": 1}
+"""Samplers, and the values at which they do nothing."""
+OF_MIROSTAT = frozenset(["mirostat_tau", "mirostat_eta"])
+OPTIONS = "options."
 INT64 = 2**63
 MOST_STOPS = 64
 DURATION = re.compile(r"[+-]?(?:(?:\d{1,15}(?:\.\d{0,9})?|\.\d{1,9})(?:ns|us|µs|ms|s|m|h))+")
@@ -97,17 +100,22 @@ def read_options(fields: Fields) -> Options:
         max_tokens=most if most is not None and most > 0 else None,
         stop=read_stop(options.get("stop")),
     )
-    return Options(sampling, read_tuning(options, whole(numbers, "num_ctx"), numbers))
+    return Options(sampling, read_tuning(fields, options, numbers))
 
 
-def read_tuning(options: Mapping[str, JsonValue], context: int | None, numbers: Mapping[str, float]) -> Tuning:
+def read_tuning(fields: Fields, options: Mapping[str, JsonValue], numbers: Mapping[str, float]) -> Tuning:
+    context = whole(numbers, "num_ctx")
     if context is not None and context < 1:
         raise InvalidValue('option "num_ctx" must be at least 1', param="options.num_ctx")
-    hints = tuple(f"options.{name}" for name in options if name in HINTS)
     # 0 turns mirostat off and 1.0 the tail-free sampler, which is how they are anyway.
-    off = {"mirostat": 0, "tfs_z": 1}
-    samplers = tuple(f"options.{name}" for name in SAMPLERS if name in numbers and numbers[name] != off[name])
-    return Tuning(context, hints, samplers)
+    given = [name for name, off in OFF.items() if numbers.get(name, off) != off]
+    samplers = [name for name in options if name in given or (name in OF_MIROSTAT and "mirostat" in given)]
+    return Tuning(
+        context,
+        hints={f"{OPTIONS}{name}": value for name, value in options.items() if name in HINTS},
+        samplers={f"{OPTIONS}{name}": options[name] for name in samplers},
+        shift=fields.flag("shift", default=True),
+    )
 
 
 def read_number(name: str, value: JsonValue) -> float:

@@ -33,6 +33,7 @@ from atrium.core.requests import (
 )
 from atrium.dialects.loss import Loss
 from atrium.dialects.ollama.listings import PARAMETERS
+from atrium.dialects.ollama.options import OPTIONS
 
 Json = dict[str, Any]
 SCORES_SINCE = (0, 12, 11)
@@ -62,21 +63,42 @@ def write_chat(chat: Chat, model: str, version: tuple[int, ...], loss: Loss) -> 
     """`version`: the endpoint's, empty when unknown. Raises Unsupported, InvalidValue."""
     forced = forced_call(chat)
     messages = [*message_objects(chat.messages, loss)]
-    body: Json = {"model": model, "messages": messages, "stream": chat.stream}
+    body: Json = {"model": model, "messages": messages, "stream": chat.stream} | window_members(chat)
     if forced is not None:
         messages.insert(leading_systems(chat.messages), {"role": "system", "content": forced.told})
         body["format"] = forced.schema
     else:
         body |= shape_member(chat.constraint, loss) | tool_member(chat.tool_use)
-    if chat.think is not None:
-        body["think"] = THINKS[chat.think]
     if chat.template:
         loss.drop("chat_template_kwargs")
     for name in chat.fields:
         if name in HARMLESS:
             loss.drop(name)
-    body |= options_member(chat.sampling, chat, loss) | scores_members(chat.top_logprobs, version, loss)
-    return orjson.dumps(body | keep_member(chat.keep_alive))
+    return orjson.dumps(body | chat_members(chat, version, loss))
+
+
+def write_generate(chat: Chat, model: str, version: tuple[int, ...], loss: Loss) -> bytes:
+    """A chat that came as a generation, for `/api/generate`. Raises Unsupported, InvalidValue."""
+    *systems, prompt = chat.messages
+    body: Json = {"model": model, "prompt": prompt.text, "stream": chat.stream} | window_members(chat)
+    body |= {"system": systems[0].text} if systems else {}
+    body |= {"template": chat.prompt_template} if chat.prompt_template else {}
+    body |= {"context": list(chat.context)} if chat.context else {}
+    body |= {"images": [base64_of(media) for media in prompt.media]} if prompt.media else {}
+    return orjson.dumps(body | shape_member(chat.constraint, loss) | chat_members(chat, version, loss))
+
+
+def chat_members(chat: Chat, version: tuple[int, ...], loss: Loss) -> Json:
+    """What chats and generations say alike."""
+    told: Json = {} if chat.think is None else {"think": THINKS[chat.think]}
+    told |= options_member(chat.sampling, chat, loss) | scores_members(chat.top_logprobs, version, loss)
+    return told | keep_member(chat.keep_alive)
+
+
+def window_members(chat: Chat) -> Json:
+    """Where it is settled here what becomes of a chat that does not fit, the endpoint is not to cut it in silence."""
+    told: Json = {} if chat.overflow is None else {"truncate": False}
+    return told if chat.tuning.shift else told | {"shift": False}
 
 
 def write_completion(completion: Completion, prompt: Prompt, model: str, version: tuple[int, ...], loss: Loss) -> bytes:
@@ -93,6 +115,7 @@ def write_completion(completion: Completion, prompt: Prompt, model: str, version
         body["images"] = [base64_of(media) for media in completion.images]
     if "user" in completion.fields:
         loss.drop("user")
+    body |= {"truncate": False} | ({} if completion.tuning.shift else {"shift": False})
     body |= shape_member(completion.constraint, loss)
     body |= options_member(completion.sampling, completion, loss)
     body |= scores_members(completion.top_logprobs, version, loss)
@@ -109,6 +132,10 @@ def write_embed(embed: Embed, model: str, loss: Loss) -> bytes:
     body: Json = {"model": model, "input": texts, "truncate": embed.truncate}
     if embed.dimensions:
         body["dimensions"] = embed.dimensions
+    options: Json = {}
+    add_tuning(embed.tuning, options)
+    if options:
+        body["options"] = options
     return orjson.dumps(body | keep_member(embed.keep_alive))
 
 
@@ -183,15 +210,14 @@ def options_member(sampling: Sampling, said: Chat | Completion, loss: Loss) -> J
     for name, given in (("logit_bias", bool(sampling.logit_bias)), ("min_tokens", bool(sampling.min_tokens))):
         if given:
             loss.refuse(name)
-    note_tuning(said.tuning, told, loss)
+    add_tuning(said.tuning, told)
     return {"options": told} if told else {}
 
 
-def note_tuning(tuning: Tuning, options: Json, loss: Loss) -> None:
+def add_tuning(tuning: Tuning, options: Json) -> None:
     if tuning.context is not None:
         options["num_ctx"] = tuning.context
-    for name in (*tuning.hints, *tuning.samplers):
-        loss.drop(name)
+    options |= {name.removeprefix(OPTIONS): value for name, value in (*tuning.hints.items(), *tuning.samplers.items())}
 
 
 def shape_member(constraint: Constraint, loss: Loss) -> Json:

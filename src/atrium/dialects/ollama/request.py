@@ -71,7 +71,6 @@ def parse_chat(raw: bytes, bounds: RequestBounds) -> Ask:
         usual_overflow="left",
         dialect=Dialect.OLLAMA,
     )
-    fields.flag("shift", default=True)
     return Ask(chat, not messages)
 
 

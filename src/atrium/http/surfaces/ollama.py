@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request, Response
@@ -14,7 +14,7 @@ from atrium import __version__
 from atrium.core.answers import Events, EventStream, Vectors
 from atrium.core.errors import ContextTooLong, InvalidValue, ModelNotFound
 from atrium.core.models import Ability, ModelCard
-from atrium.core.requests import Chat, Completion, Think
+from atrium.core.requests import Chat, Completion, Dialect, Overflow, Think
 from atrium.dialects.bounds import RequestBounds
 from atrium.dialects.llamacpp.known_templates import can_think
 from atrium.dialects.ollama.answer import (
@@ -32,7 +32,7 @@ from atrium.dialects.ollama.request import Ask, EmbedAsk, parse_chat, parse_embe
 from atrium.http.edge import Exchange, dropped_header, truncated_header
 from atrium.http.reading import read_body, while_connected
 from atrium.http.streaming import LineAnswer
-from atrium.http.surfaces.openai import OpenAiBounds, Watched, told
+from atrium.http.surfaces.openai import OpenAiBounds, Watched, asked_overflow, told
 from atrium.services.promises import Services
 
 JSON = "application/json"
@@ -107,7 +107,7 @@ class Surface:
     ) -> Response:
         exchange, _ = told(request)
         ask = parse(await self._body(request), self.bounds.request)
-        said = ask.said
+        said = with_overflow(ask.said, asked_overflow(request))
         verb = "chat" if members is chat_members else "generate"
         card = self._card(said.model, Ability.CHAT, verb)
         exchange.model = card.name if card else ""
@@ -135,13 +135,16 @@ class Surface:
         return await self.services.complete(said, caller, exchange.trail)
 
     async def _wordless(self, card: ModelCard | None, said: Chat | Completion, request: Request) -> str:
-        """Nothing was said: the model is only to be ready, or to go. An endpoint sees to its own."""
-        _, caller = told(request)
+        """Nothing was said: the model is only to be ready, or to go."""
+        exchange, caller = told(request)
         goes = said.keep_alive == 0
-        if card is not None and goes:
+        if card is None:
+            chat = Chat(said.model, (), keep_alive=said.keep_alive, tuning=said.tuning, dialect=Dialect.OLLAMA)
+            await self.services.load_model.elsewhere(chat, caller, exchange.trail)
+        elif goes:
             await self.services.load_model.unload(card, caller)
-        elif card is not None:
-            await self.services.load_model.load(card, caller, said.keep_alive)
+        else:
+            await self.services.load_model.load(card, caller, said.keep_alive, said.tuning)
         return "unload" if goes else "load"
 
     async def _embedded(self, request: Request, ask: EmbedAsk) -> Vectors | None:
@@ -176,6 +179,11 @@ class Surface:
         if ability not in card.abilities:
             raise InvalidValue(f'"{name}" does not support {verb}', param="model")
         return card
+
+
+def with_overflow(said: Chat | Completion, asked: Overflow | None) -> Chat | Completion:
+    """A prompt that no template is to touch has no turns that could be left out."""
+    return replace(said, overflow=asked) if asked and isinstance(said, Chat) else said
 
 
 def check_abilities(said: Chat | Completion, card: ModelCard) -> None:
