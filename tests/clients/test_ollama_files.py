@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,6 +65,46 @@ def test_a_sent_file_becomes_a_model_that_answers(home: RunningServer, sdk: Any,
     sdk.delete("mine")
     assert sdk.generate("twin", "hi", options={"num_predict": 1}).eval_count == 1
     sdk.delete("twin")
+
+
+@contextmanager
+def shop(folder: Path) -> Generator[tuple[str, list[str]]]:
+    """A web server with the files of a folder, and the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+            asked.append(self.path)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_file_is_pulled_from_its_address_once(home: RunningServer, sdk: Any, weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "far.gguf").write_bytes(weights.read_bytes())
+    digest = digest_of(weights.read_bytes())
+    with shop(tmp_path) as (url, asked):
+        lines = list(sdk.pull(f"{url}/far.gguf?download=true", stream=True))
+        assert lines[0].status == "pulling manifest"
+        assert [line.status for line in lines][-3:] == ["verifying sha256 digest", "writing manifest", "success"]
+        counted = [line for line in lines if line.completed]
+        assert (counted[-1].digest, counted[-1].total) == (digest, weights.stat().st_size)
+        assert counted[-1].status == f"pulling {digest[7:19]}"
+        assert sdk.pull(f"{url}/far.gguf").status == "success"
+        assert len(asked) == 1, "what is here is not fetched again"
+        with pytest.raises(ollama.ResponseError, match="has no such file"):
+            sdk.pull(f"{url}/nowhere.gguf")
+        with pytest.raises(ollama.ResponseError, match="Only GGUF files"):
+            list(sdk.pull(f"{url}/far.bin", stream=True))
+    assert sdk.chat("far", [{"role": "user", "content": "hi"}], options={"num_predict": 1}).eval_count == 1
+    sdk.delete("far")
 
 
 def test_long_entries_of_a_file_are_told_to_who_asks_for_all(home: RunningServer, sdk: Any, weights: Path) -> None:

@@ -22,6 +22,10 @@ MODELS = (
     "fake:vectors?ability=embedding",
 )
 HI = [{"role": "user", "content": "hi"}]
+INSTEAD = (
+    "pull model manifest: file does not exist. Take a name that 'atrium models available' lists, or the http or https "
+    "address or the absolute path of a GGUF file"
+)
 WEATHER = {
     "type": "function",
     "function": {
@@ -244,8 +248,9 @@ def test_chances_are_told_where_they_are_asked_for(home: RunningServer) -> None:
     ("model", "said"),
     [
         ("nobody", "pull model manifest: file does not exist"),
-        ("library/nobody:7b", "pull model manifest: file does not exist"),
-        ("hf.co/somebody/something", "pull model manifest: file does not exist"),
+        ("library/nobody:7b", INSTEAD),
+        ("llama3.2:1b", INSTEAD),
+        ("hf.co/somebody/something:Q4_K_M", INSTEAD),
         ("/nowhere/a.gguf", "pull model manifest: file does not exist"),
     ],
 )
@@ -257,6 +262,29 @@ def test_what_cannot_be_pulled_is_said_in_one_way_whole_and_streamed(
     assert last == {"error": said}
     whole = ask(home, "/ollama/api/pull", {"name": model, "stream": False})
     assert (whole.status, json.loads(whole.body)) == (404, {"error": said})
+
+
+def test_a_pull_of_what_was_nearly_named_says_what_was_meant(home: RunningServer) -> None:
+    whole = ask(home, "/api/pull", {"model": "smollm2-135m", "stream": False, "insecure": True})
+    assert (whole.status, whole.header("x-atrium-dropped")) == (404, None)
+    assert json.loads(whole.body)["error"].startswith("pull model manifest: file does not exist. Did you mean smollm2")
+    there = ask(home, "/api/pull", {"model": "parrot:latest", "insecure": True})
+    assert [line["status"] for line in lines_of(there)] == ["pulling manifest", "writing manifest", "success"]
+    assert there.header("x-atrium-dropped") == "insecure"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_model_of_none_is_refused_before_anything_is_told(home: RunningServer, stream: bool) -> None:
+    answer = ask(home, "/api/create", {"model": "x", "from": "nobody", "stream": stream})
+    assert (answer.status, json.loads(answer.body)) == (404, {"error": "model 'nobody' not found"})
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../b", "/x", "a//b", "x/", "."])
+def test_names_that_lead_elsewhere_are_none(home: RunningServer, name: str) -> None:
+    copied = ask(home, "/api/copy", {"source": "parrot", "destination": name})
+    assert (copied.status, "a model's name has" in json.loads(copied.body)["error"]) == (400, True)
+    made = ask(home, "/api/create", {"model": name, "from": "parrot", "stream": False})
+    assert made.status == 400
 
 
 @pytest.mark.parametrize(

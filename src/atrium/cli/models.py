@@ -64,7 +64,7 @@ def list_available(as_json: AsJson = False, data_dir: DataDir = None, config: Co
 @commands.command("install")
 def install_models(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names, or paths of GGUF files")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names, or paths or addresses of GGUF files")
     ] = None,
     defaults: Annotated[bool, typer.Option("--defaults", help="The default models that are missing")] = False,
     data_dir: DataDir = None,
@@ -160,7 +160,8 @@ def delete_model(name: Name, data_dir: DataDir = None, config: Config = None) ->
 
 def absolute(source: str) -> str:
     """A path is meant from where the command runs, which the server cannot know."""
-    return str(Path(source).expanduser().absolute()) if source.endswith(".gguf") else source
+    is_path = source.endswith(".gguf") and "://" not in source
+    return str(Path(source).expanduser().absolute()) if is_path else source
 
 
 async def watch(api: Door, names: list[str]) -> None:

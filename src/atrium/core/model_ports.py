@@ -1,8 +1,10 @@
-"""Ports of the gallery that only Ollama's API needs: files that clients send, and what is in files."""
+"""Ports of the gallery beside the installer: files that clients send, what is in files, and where files come from."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from atrium.core.models import ModelCard
@@ -25,4 +27,27 @@ class SentFiles(Protocol):
 class Contents(Protocol):
     async def lists(self, card: ModelCard) -> Mapping[str, bytes]:
         """The long entries of a model's file, such as its vocabulary, each as JSON. Raises InstallFailed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file that is on its way."""
+
+    start: int
+    """Where in the file the pieces begin."""
+    total: int
+    """Bytes of the whole file; 0 where the server does not tell."""
+    mark: str
+    """Of this very content, in the server's words; empty where it gives none."""
+    pieces: AsyncGenerator[bytes]
+    """Raises UpstreamFailed where it breaks off."""
+
+
+class Downloads(Protocol):
+    def open(self, url: str, start: int, mark: str) -> AbstractAsyncContextManager[Download]:
+        """The file behind an http or https address, from byte `start` on if it still has that mark, else whole.
+
+        Raises InvalidValue for an address that is refused, NotFound, UpstreamFailed.
+        """
         ...

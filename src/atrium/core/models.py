@@ -174,6 +174,8 @@ class Installing:
     total: int = 0
     """Bytes of the present stage; total 0 when unknown."""
     error: str = ""
+    digest: str = ""
+    """sha256 of the file, or one that stands for it as long as that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

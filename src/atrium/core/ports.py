@@ -335,12 +335,13 @@ class Gallery(Protocol):
 
     def available(self) -> tuple[Available, ...]: ...
 
-    async def install(self, source: str, *, name: str = "") -> Installing:
+    async def install(self, source: str, *, name: str = "", held: bool = False) -> Installing:
         """Start (or join) an installation and return at once.
 
-        `source` is a name of the built-in index, `pypi:…`, a path of a GGUF file, or `fake:NAME?…`; `name` is another
-        name than the source's own. Raises NotFound for an unknown source (with the nearest), Forbidden for `fake:`
-        where not allowed, InvalidValue for what is no name.
+        `source` is a name of the built-in index, the path or the http or https address of a GGUF file, or
+        `fake:NAME?…`; `name` is another name than the source's own. `held`: it ends when nobody waits for it any more.
+        Raises NotFound for an unknown source (with the nearest), Forbidden for `fake:` where not allowed, InvalidValue
+        for what is no name.
         """
         ...
 

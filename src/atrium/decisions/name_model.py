@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 LONGEST = 200
-RULE = f"a model's name has 1 to {LONGEST} printable characters and no backslash"
+RULE = f"a model's name has 1 to {LONGEST} printable characters, no backslash, and between slashes no '.' or '..'"
+STEPS = frozenset({"", ".", ".."})
+"""What no part of a path's name is."""
 
 
 def is_model_name(name: str) -> bool:
-    return 0 < len(name) <= LONGEST and all(c.isprintable() and c != "\\" for c in name) and name == name.strip()
+    spelled = 0 < len(name) <= LONGEST and all(c.isprintable() and c != "\\" for c in name) and name == name.strip()
+    return spelled and STEPS.isdisjoint(name.split("/"))

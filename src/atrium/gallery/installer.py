@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import unquote, urlsplit
 
 from atrium.core.errors import AtriumError, Forbidden, InstallFailed, InvalidValue, ModelNotFound, NotFound
 from atrium.core.events import Tell
 from atrium.core.models import Available, Installing, ModelCard
 from atrium.decisions.fake_address import SCHEME, fake_card
 from atrium.decisions.name_model import RULE, is_model_name
-from atrium.gallery.build import Builder, name_of
+from atrium.gallery.build import Builder, name_of, without_query
 from atrium.gallery.index import Entry
 from atrium.gallery.library import Library
 
+ADDRESSES = ("http://", "https://")
 MOST_JOBS = 64
 """Installations that may be known at once, failed ones included."""
 
@@ -46,6 +49,10 @@ class Installer:
         self._places = asyncio.Semaphore(parallel)
         self._allow_fake = allow_fake
         self._jobs: dict[str, asyncio.Task[ModelCard]] = {}
+        self._waiting: Counter[str] = Counter()
+        """How many wait for each."""
+        self._own: set[str] = set()
+        """What goes on when nobody waits for it any more."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,13 +71,18 @@ class Installer:
             for e in sorted(self._index.values(), key=lambda e: e.name)
         )
 
-    async def install(self, source: str, *, name: str = "") -> Installing:
+    async def install(self, source: str, *, name: str = "", held: bool = False) -> Installing:
         own = await self._name_of(source)
         name = name or own
         if not is_model_name(name):
             raise InvalidValue(f"'{name[:100]}' is no name: {RULE}", param="model")
         job = self._jobs.get(name)
-        if job is None or job.done():
+        ended = job is None or job.done()
+        if not held:
+            self._own.add(name)
+        elif ended:
+            self._own.discard(name)
+        if ended:
             if len(self._jobs) >= MOST_JOBS:
                 self._forget_ended()
             if len(self._jobs) >= MOST_JOBS:
@@ -82,12 +94,27 @@ class Installer:
     async def finished(self, name: str) -> ModelCard:
         job = self._jobs.get(name)
         if job is not None:
-            # Whoever waits may leave; the installation goes on for the others.
-            return await asyncio.shield(job)
+            return await self._awaited(name, job)
         card = self._library.snapshot().cards.get(name)
         if card is None:
             raise ModelNotFound(f"The model '{name}' is not being installed", param="name")
         return card
+
+    async def _awaited(self, name: str, job: asyncio.Task[ModelCard]) -> ModelCard:
+        """Whoever waits may leave; the installation goes on for the others."""
+        self._waiting[name] += 1
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            if not job.cancelled():
+                raise
+            raise InstallFailed(f"The installation of '{name}' was given up", hint="Ask for it again") from None
+        finally:
+            self._waiting[name] -= 1
+            if self._waiting[name] <= 0:
+                del self._waiting[name]
+                if name not in self._own:
+                    job.cancel()
 
     async def delete(self, name: str) -> None:
         await asyncio.to_thread(self._library.remove, name)
@@ -102,10 +129,13 @@ class Installer:
             return fake_card(source, created=0).name
         if source in self._index:
             return source
+        if source.startswith(ADDRESSES):
+            return name_at(source)
         if source.endswith(".gguf") or "/" in source:
             path = Path(source)
             if not path.is_absolute():
-                raise InvalidValue("The path of a model file must be absolute", param="sources")
+                hint = "Give the http or https address of a GGUF file, or the absolute path of one on this machine"
+                raise InvalidValue("Repositories are not searched for model files", hint=hint, param="sources")
             if not await asyncio.to_thread(path.is_file):
                 raise NotFound(f"There is no file {path}", param="sources")
             return name_of(path)
@@ -116,10 +146,14 @@ class Installer:
     async def _run(self, name: str, source: str) -> ModelCard:
         try:
             async with self._places:
-                self._tell("model.installing", {"model": name, "source": source})
+                self._tell("model.installing", {"model": name, "source": without_query(source)})
                 began = time.monotonic()
                 card = await self._build(name, source)
                 await asyncio.to_thread(self._library.add, card)
+        except asyncio.CancelledError:
+            # What is here of it stays, for who asks again.
+            self._library.under_way(name, None)
+            raise
         except AtriumError as error:
             self._failed(name, error)
             raise
@@ -139,6 +173,8 @@ class Installer:
             return fake_card(source, created=int(time.time()))
         if entry := self._index.get(source):
             return await self._builder.from_index(entry, show)
+        if source.startswith(ADDRESSES):
+            return await self._builder.from_address(name, source, show)
         return await self._builder.from_file(name, Path(source), show)
 
     def _failed(self, name: str, error: AtriumError) -> None:
@@ -151,3 +187,16 @@ class Installer:
 
     def _forget_ended(self) -> None:
         self._jobs = {name: job for name, job in self._jobs.items() if not job.done()}
+        self._own &= self._jobs.keys()
+
+
+def name_at(url: str) -> str:
+    """From the file's name in an address. Raises InvalidValue."""
+    try:
+        path = unquote(urlsplit(url).path)
+    except ValueError:
+        raise InvalidValue("The address is none", param="sources") from None
+    if not path.lower().endswith(".gguf"):
+        hint = "Give the address of the file itself, which ends in .gguf"
+        raise InvalidValue("Only GGUF files are installed from addresses", hint=hint, param="sources")
+    return name_of(Path(path))

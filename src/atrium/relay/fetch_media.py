@@ -22,12 +22,13 @@ TIMEOUT = 20.0
 """Seconds for everything: names, redirects and the file itself."""
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 PORTS = {"http": 80, "https": 443}
+Judge = Callable[[str], str]
+"""Why an address is not fetched from; empty where it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaFetch:
-    judge: Callable[[str], str] = refused_address
-    """Why an address is not fetched from; empty where it is."""
+    judge: Judge = refused_address
 
     async def __call__(self, url: str, *, most: int, place: str) -> bytes:
         """The file of at most so many bytes. Raises InvalidValue, which names the host and never what was fetched."""
@@ -48,7 +49,7 @@ class MediaFetch:
         # A client reads the machine's list of authorities from a file.
         async with await asyncio.to_thread(partial(httpx2.AsyncClient, trust_env=False, timeout=TIMEOUT)) as client:
             for _ in range(MOST_REDIRECTS + 1):
-                request = await self._request(client, url, place)
+                request = await checked_request(client, url, self.judge, place)
                 answer = await client.send(request, stream=True)
                 try:
                     if answer.status_code not in REDIRECTS or "location" not in answer.headers:
@@ -58,31 +59,33 @@ class MediaFetch:
                     await answer.aclose()
         raise InvalidValue(f"The address leads on more than {MOST_REDIRECTS} times", param=place)
 
-    async def _request(self, client: httpx2.AsyncClient, url: str, place: str) -> httpx2.Request:
-        """To a checked address, under the name that the caller gave."""
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
-        except ValueError:
-            raise InvalidValue("The address is none", param=place) from None
-        if parts.scheme not in PORTS or not host or parts.username is not None:
-            raise InvalidValue("Only http and https addresses without credentials are fetched", param=place)
-        address = await self._checked(host, port, place)
-        shown = f"[{address}]" if ":" in address else address
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        name = f"[{host}]" if ":" in host else host
-        headers = {"host": name if parts.port is None else f"{name}:{port}", "accept": "*/*"}
-        target = f"{parts.scheme}://{shown}:{port}{path}"
-        return client.build_request("GET", target, headers=headers, extensions={"sni_hostname": host})
 
-    async def _checked(self, host: str, port: int, place: str) -> str:
-        """The first of a host's addresses, if all of them may be fetched from. Raises InvalidValue, OSError."""
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = [str(entry[4][0]) for entry in found]
-        for address in addresses:
-            if why := self.judge(address):
-                raise InvalidValue(f"Fetching from {host} is refused: {why}", param=place)
-        return addresses[0]
+async def checked_request(client: httpx2.AsyncClient, url: str, judge: Judge, place: str) -> httpx2.Request:
+    """To a checked address, under the name that the caller gave. Raises InvalidValue, OSError."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
+    except ValueError:
+        raise InvalidValue("The address is none", param=place) from None
+    if parts.scheme not in PORTS or not host or parts.username is not None:
+        raise InvalidValue("Only http and https addresses without credentials are fetched", param=place)
+    address = await checked_address(host, port, judge, place)
+    shown = f"[{address}]" if ":" in address else address
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    name = f"[{host}]" if ":" in host else host
+    headers = {"host": name if parts.port is None else f"{name}:{port}", "accept": "*/*"}
+    target = f"{parts.scheme}://{shown}:{port}{path}"
+    return client.build_request("GET", target, headers=headers, extensions={"sni_hostname": host})
+
+
+async def checked_address(host: str, port: int, judge: Judge, place: str) -> str:
+    """The first of a host's addresses, if all of them may be fetched from. Raises InvalidValue, OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = [str(entry[4][0]) for entry in found]
+    for address in addresses:
+        if why := judge(address):
+            raise InvalidValue(f"Fetching from {host} is refused: {why}", param=place)
+    return addresses[0]
 
 
 async def body_of(answer: httpx2.Response, most: int, place: str) -> bytes:

@@ -25,9 +25,12 @@ class InstallModel:
         catalog = self.models.snapshot()
         return [name for name in dict.fromkeys(catalog.defaults.values()) if name not in catalog.cards]
 
-    async def start(self, source: str) -> Installing:
-        """Begin (or join) an installation and return at once. Raises NotFound, Forbidden, InvalidValue."""
-        return await self.gallery.install(source)
+    async def start(self, source: str, *, held: bool = False) -> Installing:
+        """Begin (or join) an installation and return at once. `held`: it ends when nobody waits for it any more.
+
+        Raises NotFound, Forbidden, InvalidValue.
+        """
+        return await self.gallery.install(source, held=held)
 
     async def finished(self, name: str) -> ModelCard:
         """Raises InstallFailed, DiskFull."""

@@ -126,7 +126,8 @@ class Progress:
             self._total = max(self._total, state.total)
             self._done = max(self._done, min(state.done, self._total))
             counts = {"total": self._total, "completed": self._done}
-            return orjson.dumps({"status": f"pulling {state.name}", **counts}) + b"\n"
+            counts = {"digest": f"sha256:{state.digest}", **counts} if state.digest else counts
+            return orjson.dumps({"status": f"pulling {state.digest[:12] or state.name}", **counts}) + b"\n"
         return self.said("verifying sha256 digest" if state.stage == "verifying" else f"{state.stage} {state.name}")
 
     def whole(self, card: ModelCard) -> bytes:

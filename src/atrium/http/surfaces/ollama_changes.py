@@ -6,7 +6,7 @@ Source: contract `ollama.md`, section 6.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
@@ -21,13 +21,18 @@ from atrium.dialects.fields import Fields
 from atrium.dialects.ollama.changes import Created, Progress, parse_copy, parse_create, parse_digest, parse_source
 from atrium.dialects.ollama.listings import plain
 from atrium.dialects.ollama.request import parse_body, parse_model
-from atrium.http.reading import body_pieces, read_body
+from atrium.http.edge import dropped_header
+from atrium.http.reading import body_pieces, read_body, while_connected
 from atrium.http.scope import exchange_of
 from atrium.http.surfaces.openai import OpenAiBounds
 from atrium.services.promises import Services
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
+INSTEAD = (
+    "Take a name that 'atrium models available' lists, or the http or https address or the absolute path of a GGUF file"
+)
+ADDRESSES = ("http://", "https://")
 STEP = 0.5
 """Seconds between two lines of progress."""
 
@@ -55,8 +60,11 @@ class Changes:
         """Install a model, telling how far it is."""
         fields = await self._fields(request)
         source = parse_source(fields)
-        exchange_of(request.scope).deed = f"model {source}"
-        return await answered(self._pulled(source), stream=fields.flag("stream", default=True))
+        exchange_of(request.scope).deed = f"model {source.partition('?')[0]}"
+        # Nothing is fetched past a certificate that is none.
+        dropped = dropped_header(("insecure",) if fields.flag("insecure") else ())
+        stream = fields.flag("stream", default=True)
+        return await answered(request, self._pulled(source), dropped, stream=stream)
 
     async def push(self, request: Request) -> Response:
         """Refused: there is nowhere to push to."""
@@ -68,7 +76,8 @@ class Changes:
         fields = await self._fields(request)
         created = parse_create(fields)
         exchange_of(request.scope).deed = f"model {created.name} of {created.base or created.file}"
-        return await answered(self._created(created), stream=fields.flag("stream", default=True))
+        stream = fields.flag("stream", default=True)
+        return await answered(request, self._created(created), {}, stream=stream)
 
     async def copy(self, request: Request) -> Response:
         """The same model under another name; deleting one leaves the other."""
@@ -115,13 +124,13 @@ class Changes:
         progress = Progress()
         yield progress.said("pulling manifest")
         installing = self.services.install_model
-        if self.services.list_models.find(source) is None:
+        if not self._is_here(source):
             try:
-                name = (await installing.start(source)).name
+                name = (await installing.start(source, held=True)).name
             except (NotFound, InvalidValue) as missing:
-                if isinstance(missing, InvalidValue) and not is_elsewhere(source):
+                if isinstance(missing, InvalidValue) and not is_repository(source):
                     raise
-                raise NotFound("pull model manifest: file does not exist") from missing
+                raise NotFound("pull model manifest: file does not exist", hint=way_out(source, missing)) from missing
             done = asyncio.create_task(installing.finished(name))
             try:
                 while not (await asyncio.wait({done}, timeout=STEP))[0]:
@@ -130,7 +139,7 @@ class Changes:
                         yield progress.step(state)
                 card = done.result()
             finally:
-                # Whoever asked may leave; the installation goes on for the next who asks.
+                # Whoever asked may leave: it goes on for others who wait, and else waits for the next who asks.
                 done.cancel()
                 with suppress(asyncio.CancelledError, AtriumError):
                     await done
@@ -138,6 +147,12 @@ class Changes:
             yield progress.said("verifying sha256 digest")
         yield progress.said("writing manifest")
         yield progress.said("success")
+
+    def _is_here(self, source: str) -> bool:
+        models = self.services.list_models
+        if source.startswith(ADDRESSES):
+            return any(card.source == source.partition("?")[0] for card in models.listed())
+        return models.find(source) is not None
 
     async def _created(self, created: Created) -> AsyncGenerator[bytes]:
         """Raises ModelNotFound, InvalidValue, DiskFull."""
@@ -155,24 +170,46 @@ class Changes:
         yield progress.said("success")
 
 
-def is_elsewhere(source: str) -> bool:
-    """A repository or an address, from which nothing is fetched."""
-    return "/" in source and not source.startswith(("/", SCHEME))
+def is_repository(source: str) -> bool:
+    """Of files elsewhere, from which nothing is fetched."""
+    return "/" in source and not source.startswith(("/", SCHEME, *ADDRESSES))
 
 
-async def answered(lines: AsyncGenerator[bytes], *, stream: bool) -> Response:
-    """As lines, where an error is the last of them; or the last line alone, where it is the answer."""
+def way_out(source: str, missing: AtriumError) -> str:
+    """What to do instead, where that is to be guessed: a name with a tag or a repository is another program's."""
+    if ":" in source or is_repository(source):
+        return INSTEAD
+    return missing.hint if missing.hint.startswith("Did you mean") else ""
+
+
+async def answered(
+    request: Request, lines: AsyncGenerator[bytes], headers: Mapping[str, str], *, stream: bool
+) -> Response:
+    """As lines, where an error is the last of them, or the whole answer where it comes before the first; or the last
+    line alone, where it is the answer. What was begun ends when the client leaves."""
+    first = await while_connected(request.receive, first_of(lines))
     if stream:
-        return StreamingResponse(told(lines), media_type=LINES)
-    last = b"{}"
-    async for line in lines:
-        last = line
-    return Response(last, media_type=JSON)
+        return StreamingResponse(told(first, lines), media_type=LINES, headers=headers)
+    return Response(await while_connected(request.receive, last_of(first, lines)), media_type=JSON, headers=headers)
 
 
-async def told(lines: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    try:
+async def first_of(lines: AsyncGenerator[bytes]) -> bytes:
+    return await anext(lines)
+
+
+async def last_of(first: bytes, lines: AsyncGenerator[bytes]) -> bytes:
+    last = first
+    async with aclosing(lines):
         async for line in lines:
-            yield line
+            last = line
+    return last
+
+
+async def told(first: bytes, lines: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    yield first
+    try:
+        async with aclosing(lines):
+            async for line in lines:
+                yield line
     except AtriumError as error:
         yield orjson.dumps({"error": error.sentence}) + b"\n"
