@@ -166,6 +166,27 @@ def test_a_model_that_is_to_go_is_gone_when_the_answer_comes(home: RunningServer
     assert "parrot:latest" not in {one["name"] for one in listed}
 
 
+def test_a_model_that_is_to_go_after_an_answer_is_gone_when_that_is_whole(home: RunningServer) -> None:
+    for path in ("/api/chat", "/api/generate"):
+        body = {"model": "parrot", "messages": HI, "prompt": "hi", "stream": False, "keep_alive": 0}
+        assert json.loads(ask(home, path, body).body)["done_reason"] == "stop"
+        listed = exchange(home.url, get("/api/ps", f"Authorization: Bearer {home.key}")).body
+        assert "parrot:latest" not in {one["name"] for one in json.loads(listed)["models"]}
+
+
+def test_a_model_that_makes_vectors_goes_as_well(home: RunningServer) -> None:
+    def loaded() -> bool:
+        listed = exchange(home.url, get("/api/ps", f"Authorization: Bearer {home.key}")).body
+        return any(one["name"] == "vectors:latest" for one in json.loads(listed)["models"])
+
+    assert ask(home, "/api/embed", {"model": "vectors", "input": "a", "keep_alive": -1}).status == 200
+    assert loaded()
+    refused = ask(home, "/api/generate", {"model": "vectors", "keep_alive": 5})
+    assert (refused.status, json.loads(refused.body)["error"]) == (400, '"vectors" does not support generate')
+    assert json.loads(ask(home, "/api/generate", {"model": "vectors", "keep_alive": 0}).body)["done_reason"] == "unload"
+    assert not loaded()
+
+
 @pytest.mark.parametrize("wrong", ["soon", "5 m", "", True, {}, [5]])
 def test_a_stay_that_is_none_is_refused(home: RunningServer, wrong: object) -> None:
     answer = ask(home, "/api/generate", {"model": "parrot", "keep_alive": wrong})

@@ -109,7 +109,9 @@ class Surface:
         ask = parse(await self._body(request), self.bounds.request)
         said = with_overflow(ask.said, asked_overflow(request))
         verb = "chat" if members is chat_members else "generate"
-        card = self._card(said.model, Ability.CHAT, verb)
+        # Whatever a model can do, it can go.
+        wanted = None if ask.wordless and said.keep_alive == 0 else Ability.CHAT
+        card = self._card(said.model, wanted, verb)
         exchange.model = card.name if card else ""
         stamp = stamp_of(said.model, exchange)
         if ask.wordless:
@@ -165,18 +167,21 @@ class Surface:
     async def _body(self, request: Request) -> bytes:
         return await read_body(request.receive, self.bounds.body)
 
-    def _card(self, name: str, ability: Ability, verb: str) -> ModelCard | None:
-        """None for a model of an endpoint. Raises ModelNotFound, ModelLoading, InvalidValue, in Ollama's own words."""
+    def _card(self, name: str, ability: Ability | None, verb: str) -> ModelCard | None:
+        """None for a model of an endpoint. Raises ModelNotFound, ModelLoading, InvalidValue, in Ollama's own words.
+
+        `ability`: None where any will do.
+        """
         listing = self.services.list_models
         card = listing.find(name)
         if card is None and self.services.elsewhere.remote.serves(name):
             return None
         if card is None:
             try:
-                return listing.meant(name, ability)
+                return listing.meant(name, ability or Ability.CHAT)
             except ModelNotFound:
                 raise ModelNotFound(f"model '{name[:200]}' not found", param="model") from None
-        if ability not in card.abilities:
+        if ability is not None and ability not in card.abilities:
             raise InvalidValue(f'"{name}" does not support {verb}', param="model")
         return card
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request, Response
 
-from atrium.core.endpoints import RemoteModel, RunnerStatus
+from atrium.core.endpoints import RemoteModel, RunnerState, RunnerStatus
 from atrium.core.errors import ModelNotFound, ModelUnavailable
 from atrium.core.models import Ability, ModelCard
 from atrium.dialects.llamacpp.known_templates import can_think, template_of
@@ -80,7 +80,9 @@ class Pages:
         loaded: list[tuple[float, Loaded]] = []
         for status in self.services.engines.running():
             card = self.services.list_models.find(status.model)
-            if card is not None and status.pid is not None and card.abilities & TALKS:
+            # What was told to go serves nobody any more, though its memory takes a moment to come back.
+            there = status.pid is not None and status.state is not RunnerState.STOPPING
+            if card is not None and there and card.abilities & TALKS:
                 stays = FOR_EVER if status.expires_in is None else status.expires_in
                 loaded.append((stays, loaded_row(card, status, moment(now + stays))))
         loaded.sort(key=lambda one: -one[0])
