@@ -273,3 +273,11 @@ def test_words_are_found_whatever_they_are_written_like(ann: httpx2.Client, stor
     for text in ("GRUSSE", "grusse", "東京", "天気", "run"):
         assert query(ann, store, text, mode="text"), text
     assert query(ann, store, "missing", mode="text") == []
+
+
+def test_a_form_with_one_field_a_thousand_times_is_refused(ann: httpx2.Client, store: str) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n{}\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    answer = ann.post(f"{RAG}/databases/{store}/documents", content=part * 1200 + b"--b--\r\n", headers=headers)
+    assert answer.status_code == 413
+    assert "more than 1000 files and 100 fields" in answer.json()["error"]["message"]

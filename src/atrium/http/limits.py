@@ -44,6 +44,7 @@ class Limiter:
         self._health = Rate(limits.health_per_minute, max(50, limits.burst))
         self.limited = self._global.limited or self._per_ip.limited
         self.most_body = limits.max_body
+        self.patience = limits.body_timeout
 
     def address(self, peer: str, forwarded: bytes) -> str:
         return client_address(peer, forwarded, self._networks) if self._networks else peer

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from atrium.core.errors import AtriumError, InvalidValue, TooLarge
 
@@ -52,11 +52,37 @@ async def body_pieces(receive: Receive, patience: float) -> AsyncGenerator[bytes
             async with asyncio.timeout(patience):
                 message = await receive()
         except TimeoutError:
-            raise InvalidValue(f"The body stopped coming for {patience:g} s") from None
+            raise silent(patience) from None
         if message["type"] == "http.disconnect":
             raise ClientGone("The client left while it sent its request")
         yield message.get("body", b"")
         more = bool(message.get("more_body"))
+
+
+def within(receive: Receive, bounds: BodyBounds) -> Receive:
+    """For whoever reads a body without bounds of their own. Raises TooLarge; InvalidValue when the sender is silent."""
+    size, whole = 0, False
+
+    async def bounded() -> Message:
+        nonlocal size, whole
+        if whole:
+            return await receive()
+        try:
+            async with asyncio.timeout(bounds.patience):
+                message = await receive()
+        except TimeoutError:
+            raise silent(bounds.patience) from None
+        size += len(message.get("body", b""))
+        whole = not message.get("more_body")
+        if size > bounds.most:
+            raise TooLarge(f"The body is larger than {bounds.most} bytes")
+        return message
+
+    return bounded
+
+
+def silent(patience: float) -> InvalidValue:
+    return InvalidValue(f"The body stopped coming for {patience:g} s")
 
 
 async def discard(receive: Receive) -> None:

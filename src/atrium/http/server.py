@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atrium import __version__
-from atrium.core.errors import InvalidJson, InvalidValue, Unprocessable
+from atrium.core.errors import AtriumError, InvalidJson, InvalidValue, Unprocessable
 from atrium.core.usage import UsageRecord
 from atrium.decisions.client_address import read_networks
 from atrium.decisions.doors import door_rules
@@ -159,6 +159,7 @@ def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) 
     api.include_router(usage.router(services, settings))
     for kind in (Exception, 404, 405):
         api.add_exception_handler(kind, pass_on)
+    api.add_exception_handler(400, refuse_body)
     api.add_exception_handler(RequestValidationError, refuse_field)
     return api
 
@@ -166,6 +167,12 @@ def build_api(services: Services, settings: Settings, sight: Sight, lane: Lane) 
 async def pass_on(_: Request, error: Exception) -> Response:
     """`Faults` is the one place that answers errors."""
     raise error
+
+
+async def refuse_body(_: Request, error: Exception) -> Response:
+    """What could not be read or parsed at all, which the router says in words of its own."""
+    why = error.__cause__
+    raise why if isinstance(why, AtriumError) else InvalidJson("The body cannot be read as JSON") from None
 
 
 async def refuse_field(request: Request, error: Exception) -> Response:

@@ -111,6 +111,7 @@ class FormReader:
         self._current: SentFile | None = None
         self._full: deque[SentFile] = deque()
         self._whole = False
+        self._parts = 0
         self._parser = MultipartParser(
             boundary,
             {
@@ -158,6 +159,9 @@ class FormReader:
     # What the parser calls; nothing here waits.
 
     def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > self._bounds.files + MOST_FIELDS:
+            raise TooLarge(f"The form has more than {self._bounds.files} files and {MOST_FIELDS} fields")
         self._headers = {}
         self._header = [b"", b""]
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atrium.core.errors import Forbidden, NotOffered, TooLarge
-from atrium.decisions.allow import area_of
+from atrium.decisions.allow import GOVERNING, area_of
+from atrium.decisions.doors import is_at
 from atrium.decisions.relayed_path import check_path
 from atrium.http.admission import Admission
 from atrium.http.asked import Asked
 from atrium.http.edge import Exchange, Headers, read_lines
 from atrium.http.limits import Limiter
 from atrium.http.metering import is_metered, quota_lines
+from atrium.http.reading import BodyBounds, within
 from atrium.http.scope import exchange_of, header, headers_of, is_admitted, is_control, joined, peer_of
 
+LARGEST_ACT = 1024 * 1024
+"""Bytes of what an account or an administrator asks for."""
 MOST_HOSTS = 64
 """Spellings with their ports that are known to be right."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
@@ -90,7 +94,8 @@ class RateCheck:
 
 
 class SizeCheck:
-    """Refuses a body by its announced length, before a byte of it is read."""
+    """Refuses a body by its announced length, before a byte of it is read; one for accounts or administration, whose
+    routes are handed it parsed, also by what has come of it."""
 
     def __init__(self, app: ASGIApp, limiter: Limiter) -> None:
         self.app = app
@@ -104,6 +109,8 @@ class SizeCheck:
                 raise TooLarge(
                     f"The body has {length[:20].decode()} bytes; at most {self._limiter.most_body} are taken"
                 )
+            if any(is_at(scope["path"], root) for root in GOVERNING):
+                receive = within(receive, BodyBounds(min(LARGEST_ACT, self._limiter.most_body), self._limiter.patience))
         try:
             await self.app(scope, receive, send)
         except TooLarge:

@@ -20,6 +20,7 @@ from atrium.services.promises import Services
 
 T = TypeVar("T", bound=BaseModel)
 MOST_IDS = 1000
+MOST_FIELDS = 100
 CREDENTIALS: dict[str, Any] = {
     "type": "object",
     "required": ["username", "password"],
@@ -92,8 +93,7 @@ def entry_routes(services: Services, bounds: BodyBounds) -> APIRouter:
     @routes.post("/token", openapi_extra=LOGIN)
     async def token(request: Request, response: Response) -> Token:
         """Log in; the token stands in a cookie as well, for a page of this server's."""
-        form = parse_qs((await read_body(request.receive, bounds)).decode("utf-8", "replace"), max_num_fields=100)
-        given = checked(Credentials, {name: values[-1] for name, values in form.items()})
+        given = checked(Credentials, form_of(await read_body(request.receive, bounds)))
         exchange = exchange_of(request.scope)
         made, session = await services.log_in(given.username, given.password, exchange.address)
         if is_ours(dict(headers_of(request.scope)[::-1])):
@@ -190,6 +190,15 @@ def key_routes(services: Services) -> APIRouter:
 def told(request: Request) -> tuple[Exchange, Caller]:
     exchange = exchange_of(request.scope)
     return exchange, exchange.caller or ANONYMOUS
+
+
+def form_of(body: bytes) -> dict[str, str]:
+    """Of a field that stands more than once, the last. Raises Unprocessable."""
+    try:
+        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=MOST_FIELDS)
+    except ValueError:
+        raise Unprocessable(f"The form has more than {MOST_FIELDS} fields") from None
+    return {name: values[-1] for name, values in fields.items()}
 
 
 def checked(kind: type[T], found: dict[str, str]) -> T:
