@@ -275,6 +275,13 @@ def test_words_are_found_whatever_they_are_written_like(ann: httpx2.Client, stor
     assert query(ann, store, "missing", mode="text") == []
 
 
+def test_metadata_of_a_text_has_the_bound_that_a_forms_has(ann: httpx2.Client, store: str) -> None:
+    one = {"filename": "a.txt", "text": "hello", "metadata": {"note": "x" * 1_100_000}}
+    answer = ann.post(f"{RAG}/databases/{store}/documents", json={"documents": [one]})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (413, "documents[0].metadata")
+    assert documents(ann, store) == []
+
+
 def test_a_form_with_one_field_a_thousand_times_is_refused(ann: httpx2.Client, store: str) -> None:
     part = b'--b\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n{}\r\n'
     headers = {"content-type": "multipart/form-data; boundary=b"}

@@ -9,6 +9,7 @@ have a book each, which is brought up to date every few seconds.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class Meter:
     def __init__(self, book: QuotaBook, clock: Callable[[], float] = time.time) -> None:
         self._book = book
         self._clock = clock
+        self._reading = asyncio.Lock()
         self._quotas: tuple[Quota, ...] = ()
         self._windows: dict[tuple[int, int], Window] = {}
         self._matching: dict[tuple[int | None, int | None, Names], tuple[Quota, ...]] = {}
@@ -70,15 +72,17 @@ class Meter:
 
     async def reload(self) -> None:
         """Read the quotas anew, and what was used of those that were not known."""
-        quotas = await self._book.all()
-        known = {quota.id for quota in self._quotas}
-        for quota in quotas:
-            if quota.id not in known and quota.period is not Period.MINUTE:
-                await self._recall(quota)
-        self._quotas = quotas
-        self._matching.clear()
-        ids = {quota.id for quota in quotas}
-        self._windows = {key: window for key, window in self._windows.items() if key[0] in ids}
+        # One after the other: what was read before a change must not be put in force after it.
+        async with self._reading:
+            quotas = await self._book.all()
+            known = {quota.id for quota in self._quotas}
+            for quota in quotas:
+                if quota.id not in known and quota.period is not Period.MINUTE:
+                    await self._recall(quota)
+            self._quotas = quotas
+            self._matching.clear()
+            ids = {quota.id for quota in quotas}
+            self._windows = {key: window for key, window in self._windows.items() if key[0] in ids}
 
     async def set(self, subject: Subject, measure: Measure, period: Period, amount: int) -> Quota:
         """Another amount for the same subject takes the place of the one before. Raises NotFound for user or key."""

@@ -15,7 +15,7 @@ class FileSettings:
     max_upload: Annotated[Size, Doc("largest file that is taken")] = 100 * MB
     max_files: Annotated[int, Doc("most files in one upload"), AtLeast(1)] = 1000
     spool: Annotated[Size, Doc("a file over this is kept on disk while it comes in, not in memory")] = MB
-    max_field: Annotated[Size, Doc("largest field of a form that is no file")] = MB
+    max_field: Annotated[Size, Doc("largest field of a form that is no file, and metadata of a document")] = MB
 
 
 @dataclass(frozen=True, slots=True)

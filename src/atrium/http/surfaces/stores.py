@@ -216,6 +216,11 @@ class Surface:
         if size > self.bounds.form.file:
             raise TooLarge(f"The file is larger than {self.bounds.form.file} bytes", param=param)
 
+    def _check_metadata(self, metadata: Metadata, param: str) -> None:
+        """As much as a form's field may have: it is told with every listing and every hit. Raises TooLarge."""
+        if len(orjson.dumps(dict(metadata))) > self.bounds.form.field:
+            raise TooLarge(f"The metadata is larger than {self.bounds.form.field} bytes", param=param)
+
     async def _body(self, request: Request) -> bytes:
         return await read_body(request.receive, self.bounds.form.body)
 
@@ -232,6 +237,7 @@ class Surface:
             for place, (file, one) in enumerate(zip(sent, given, strict=True)):
                 file.held += one.text.encode("utf-8", "surrogatepass")
                 self._check_size(len(file.held), f"documents[{place}].text")
+                self._check_metadata(one.metadata, f"documents[{place}].metadata")
             stack.push_async_callback(asyncio.to_thread, drop_files, sent)
             await asyncio.to_thread(write_files, sent)
             return [upload_of(file, one.metadata) for file, one in zip(sent, given, strict=True)]
