@@ -25,7 +25,7 @@ from atrium.http.edge import Exchange, closing_fields
 from atrium.http.explained import RelayedRecord, TranslatedRecord, relayed_record, translated_record
 from atrium.http.limits import Limiter
 from atrium.http.local_record import LocalRecord, has_failed
-from atrium.http.metering import NOWHERE, UNCLAIMED, Ran, record_of
+from atrium.http.metering import NOWHERE, UNCLAIMED, Ran, has_counted, record_of
 from atrium.http.middleware.doors import HostCheck
 from atrium.http.parties import Client, Way
 from atrium.http.route import Route
@@ -269,7 +269,7 @@ class Lane:
         """What it held of its caller's quotas is settled, and what it used noted."""
         ran = NOWHERE
         if way is not None and way.tries:
-            exact = way.usage is not NO_USAGE or not way.model or request.status >= 400
+            exact = way.usage is not NO_USAGE or not way.model or not has_counted(request.status)
             ran = Ran(way.tries[-1][0], way.listed, way.usage if exact else estimate(way), exact)
         if request.claim is not UNCLAIMED:
             request.claim.settle(request.status, ran.usage.prompt_tokens + ran.usage.completion_tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
 from atrium.core.answers import Usage
@@ -14,6 +15,7 @@ from atrium.decisions.allow import Area, check_model
 from atrium.dialects.openai.usage_chunk import UsageTaker, answer_bound, ask_for_usage
 from atrium.http.asked import READING, Asked
 from atrium.http.edge import Exchange
+from atrium.http.reading import ClientGone
 from atrium.services.meter import NOTHING, Hold, Meter
 from atrium.services.metered import CHARACTERS, LONGEST
 
@@ -33,9 +35,9 @@ class Claim:
 
     def settle(self, status: int, tokens: int) -> None:
         """`tokens`: that were used, as far as is known."""
-        came_to_something = 0 < status < 400
-        self.entry.settle(0, counts=came_to_something)
-        self.use.settle(tokens if came_to_something else 0, counts=came_to_something)
+        counts = has_counted(status)
+        self.entry.settle(0, counts=counts)
+        self.use.settle(tokens if counts else 0, counts=counts)
 
 
 UNCLAIMED = Claim()
@@ -111,6 +113,11 @@ def is_metered(exchange: Exchange, area: Area) -> bool:
     return exchange.method == "POST" and area is Area.USE
 
 
+def has_counted(status: int) -> bool:
+    """Whether a request used anything up: not what was refused or failed, but what its client did not wait for."""
+    return 0 < status < HTTPStatus.BAD_REQUEST or status == ClientGone.status
+
+
 class Ran(NamedTuple):
     """Where it was answered, and what that took."""
 
@@ -138,7 +145,7 @@ def record_of(caller: Caller, door: str, ended: tuple[str, int], took: tuple[flo
         ran.model,
         ran.endpoint,
         int(metered),
-        int(metered and not 0 < status < 400),
+        int(metered and not has_counted(status)),
         usage.prompt_tokens,
         usage.completion_tokens,
         seconds,

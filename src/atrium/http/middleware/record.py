@@ -13,7 +13,7 @@ from atrium.decisions.doors import door_of
 from atrium.http.asked import GATEWAY
 from atrium.http.edge import Exchange, closing_fields, local_headers, stamp_headers, surface_of, take_request_id
 from atrium.http.local_record import LocalRecord, is_kept, local_record_of, losses_of
-from atrium.http.metering import Ran, record_of
+from atrium.http.metering import Ran, has_counted, record_of
 from atrium.http.scope import header, is_control, lane_of, set_exchange
 from atrium.services.embed_beside import record_beside
 from atrium.telemetry.metrics import Metrics
@@ -73,7 +73,7 @@ class Record:
             await self.app(scope, receive, stamped)
         finally:
             now = time.monotonic()
-            exchange.hold.settle(0, counts=0 < exchange.status < 400)
+            exchange.hold.settle(0, counts=has_counted(exchange.status))
             self._note_use(exchange, now)
             self._metrics.ended(surface_of(exchange.path), exchange.status, now - exchange.started)
             if exchange.model:
