@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 TRANSLATED = (IPv6Network("64:ff9b::/96"), IPv6Network("::/96"))
 """IPv6 networks whose last 32 bits are an IPv4 address."""
 OWN = tuple(ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"))
 """Private networks that people have machines of their own in."""
+INNER = (IPv4Network("192.0.0.0/24"), IPv6Network("fec0::/10"))
+"""Networks of a site's own, or of a cloud's, that no list of private ones has."""
 CLOUD = frozenset({ip_address("168.63.129.16"), ip_address("100.100.100.200"), ip_address("fd00:ec2::254")})
 """Addresses outside of the link-local ones at which a cloud's machines find their own secrets."""
 
@@ -24,7 +26,8 @@ def refused_address(text: str) -> str:
         return "it is this machine"
     if address.is_multicast or address.is_unspecified or address.is_reserved:
         return "it is no machine's"
-    return "" if address.is_global else "it is in a private network"
+    inner = any(address in network for network in INNER)
+    return "" if address.is_global and not inner else "it is in a private network"
 
 
 def refused_for_install(text: str, *, led: bool) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 
-from atrium.core.errors import AtriumError, Forbidden, Internal, InvalidValue, NotFound, TooLarge
+from atrium.core.errors import AtriumError, DiskFull, Forbidden, Internal, InvalidValue, NotFound, TooLarge
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 STATUSES: dict[int, type[AtriumError]] = {
     HTTPStatus.NOT_FOUND: NotFound,
     HTTPStatus.FORBIDDEN: Forbidden,
@@ -24,4 +26,6 @@ def as_atrium_error(error: Exception, path: str) -> AtriumError:
         if error.status_code == HTTPStatus.NOT_FOUND:
             return NotFound(f"There is nothing at {path[:200]}")
         return STATUSES.get(error.status_code, Internal)(str(error.detail))
+    if isinstance(error, OSError) and error.errno in FULL:
+        return DiskFull("The disk that the data folder lies on is full", hint="Make room, then try again")
     return Internal("Something went wrong inside the server", hint="The log has more under this answer's x-request-id")

@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from atrium.core.errors import ConfigError, SchemaTooNew
+from atrium.core.errors import ConfigError, DiskFull, SchemaTooNew, Unavailable
 from atrium.storage.tables import metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -30,6 +30,9 @@ POOL = 10
 POOL_PATIENCE = 15
 LOCK_NUMBER = 0x41545249
 """Names the advisory lock under which gateways that share a PostgreSQL migrate one after the other."""
+DISK_FULL = "53100"
+"""PostgreSQL's code for it."""
+UNWRITABLE = ("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 KNOWN = text("select version_num from alembic_version")
 
 
@@ -47,7 +50,17 @@ class Database:
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[AsyncConnection]:
-        """One transaction, committed at the end of the block."""
+        """One transaction, committed at the end of the block. Raises DiskFull, Unavailable."""
+        try:
+            async with self._transaction() as connection:
+                yield connection
+        except DBAPIError as error:
+            if (why := unwritten(error)) is None:
+                raise
+            raise why from error
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncGenerator[AsyncConnection]:
         async with self.engine.connect() as connection:
             if self.sqlite:
                 await connection.exec_driver_sql("begin immediate")
@@ -64,6 +77,18 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def unwritten(error: DBAPIError) -> DiskFull | Unavailable | None:
+    """What may pass, as an error of ours; None for what is our own mistake, or a conflict that the caller handles."""
+    name = str(getattr(error.orig, "sqlite_errorname", ""))
+    if name == "SQLITE_FULL" or getattr(error.orig, "sqlstate", "") == DISK_FULL:
+        return DiskFull("The disk that the database lies on is full", hint="Make room, then try again")
+    if name.startswith("SQLITE_BUSY"):
+        return Unavailable("Somebody else holds the database", hint="Try again in a moment", retry_after=1)
+    if name.startswith(UNWRITABLE):
+        return Unavailable(f"The database cannot be written: {error.orig}", hint="Look at its disk and its permissions")
+    return None
 
 
 async def open_database(url: str | None, file: Path) -> Database:

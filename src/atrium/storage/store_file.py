@@ -288,7 +288,9 @@ class StoreFile:
                 self._writer.execute("commit")
                 self.tally = tally
             except BaseException:
-                self._writer.execute("rollback")
+                # On a full disk SQLite has taken it back itself.
+                if not self._writer.getautocommit():
+                    self._writer.execute("rollback")
                 self.dimensions = before
                 raise
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from apsw import ConnectionClosedError
+import apsw
 
 from atrium.core.documents import Document, Found, Indexed, Metadata, Parsed, Scored, Tally
+from atrium.core.errors import DiskFull, Unavailable
 from atrium.storage.store_file import FLOAT, StoreFile
 from atrium.storage.vector_blocks import VectorBlocks
 
@@ -143,7 +144,14 @@ class StoreFiles:
         return self._folder / f"{store_id}{ENDING}"
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        """Raises DiskFull, Unavailable, and what the work raises."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except apsw.FullError:
+            raise DiskFull("The disk that the stores lie on is full", hint="Make room, then try again") from None
+        except (apsw.BusyError, apsw.ReadOnlyError, apsw.IOError, apsw.CantOpenError) as error:
+            hint = "Look at its disk and its permissions"
+            raise Unavailable(f"The store's file cannot be used: {error}", hint=hint) from error
 
     async def _read(self, store_id: str, work: Callable[[Opened], T], empty: T) -> T:
         def reading() -> T:
@@ -152,7 +160,7 @@ class StoreFiles:
             with self._held(store_id) as opened:
                 try:
                     return work(opened)
-                except ConnectionClosedError:
+                except apsw.ConnectionClosedError:
                     # The store was deleted in this very moment.
                     return empty
 

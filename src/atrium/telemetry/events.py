@@ -9,6 +9,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -111,8 +112,10 @@ class EventLog:
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         if waiting:
-            sys.stderr.write(b"".join(waiting).decode("utf-8", "replace"))
-            sys.stderr.flush()
+            # On a full disk, or with nobody at the other end of a pipe, there is no log; requests are answered still.
+            with suppress(OSError):
+                sys.stderr.write(b"".join(waiting).decode("utf-8", "replace"))
+                sys.stderr.flush()
 
 
 def as_json(level: str, name: str, fields: Mapping[str, object]) -> bytes:
