@@ -29,6 +29,7 @@ from atrium.services.log_in import LogIn
 from atrium.services.passwords import Passwords
 from atrium.services.people import People
 from atrium.storage.database import NEWEST, scripts
+from atrium.storage.keys import StoredKeys
 from atrium.storage.opening import Storage, open_storage
 from atrium.storage.tables import metadata
 from tests.ports.conftest import PEPPER
@@ -199,6 +200,18 @@ async def test_no_update_is_lost_among_fifty_at_once(storage: Storage) -> None:
     keys = [await storage.keys.add(new_key(user, str(n), f"lollms_{n}")) for n in range(50)]
     await asyncio.gather(*(storage.keys.used({key.id: NOW}) for key in keys))
     assert all(key.last_used_at == NOW for key, _ in await storage.keys.all())
+
+
+async def test_a_user_has_so_many_keys_and_no_more(storage: Storage) -> None:
+    one, other = await admin(storage), await admin(storage, "other")
+    keys = StoredKeys(storage.database, 2)
+    made = [await keys.add(new_key(one, str(n), f"lollms_{n}")) for n in range(2)]
+    with pytest.raises(Conflict, match="has 2 keys already"):
+        await keys.add(new_key(one, "third", "lollms_3"))
+    await keys.add(new_key(other, "first", "lollms_3"))
+    await keys.revoke(made[0].id)
+    await keys.add(new_key(one, "third", "lollms_4"))
+    assert len(await keys.all(one.id)) == 2
 
 
 async def test_a_key_is_good_until_it_is_revoked(storage: Storage) -> None:

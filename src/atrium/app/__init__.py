@@ -134,7 +134,8 @@ async def opened(loaded: Loaded, environment: Environment, *, tell: Tell | None 
     with folder.locked():
         await asyncio.to_thread(folder.clear_tmp)
         pepper = read_pepper(folder.secrets, environment.pepper)
-        kept = Kept(settings.auth.sessions_per_user, settings.auth.audit_rows, settings.limits.stored_chats)
+        auth = settings.auth
+        kept = Kept(auth.sessions_per_user, auth.audit_rows, settings.limits.stored_chats, auth.keys_per_user)
         storage = await open_storage(settings.database.url, folder.database, pepper, kept)
         try:
             async with (

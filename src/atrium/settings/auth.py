@@ -29,5 +29,6 @@ class Auth:
     signup: Annotated[Literal["open", "closed"], Doc("`open` lets strangers make themselves a user")] = "closed"
     session: Annotated[Duration, Doc("how long a login lasts")] = 7 * DAY
     sessions_per_user: Annotated[int, Doc("logins of one user; of more the oldest end"), AtLeast(1)] = 100
+    keys_per_user: Annotated[int, Doc("API keys of one user; more are refused"), AtLeast(1)] = 1000
     audit_rows: Annotated[int, Doc("administrative acts that are kept"), AtLeast(1)] = 100_000
     services: Annotated[Doors, Doc("doors of their own rules")] = Doors()

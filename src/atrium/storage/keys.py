@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Row, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from atrium.core.errors import Conflict, NotFound
@@ -17,8 +17,10 @@ from atrium.storage.tables import api_keys, users
 
 
 class StoredKeys:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, most: int = 1000) -> None:
         self._database = database
+        self._most = most
+        """Keys of one user."""
 
     async def add(self, new: NewKey) -> Key:
         values = {
@@ -30,9 +32,12 @@ class StoredKeys:
             "expires_at": new.expires_at,
             "scopes": written(new.scopes),
         }
+        own = select(func.count()).select_from(api_keys).where(api_keys.c.user_id == new.user_id)
         try:
             async with self._database.writing() as connection:
                 row = (await connection.execute(insert(api_keys).values(values).returning(api_keys))).one()
+                if (await connection.execute(own)).scalar_one() > self._most:
+                    raise Conflict(f"This user has {self._most} keys already", hint="Revoke one first")
         except IntegrityError:
             raise Conflict(f"This user has a key named '{new.alias}' already", param="alias") from None
         return as_key(row)

@@ -35,6 +35,7 @@ class Kept:
     sessions_per_user: int = 100
     audit_rows: int = 100_000
     completions_per_user: int = 1000
+    keys_per_user: int = 1000
 
 
 KEPT = Kept()
@@ -77,7 +78,7 @@ async def open_storage(url: str | None, file: Path, pepper: bytes, kept: Kept = 
     return Storage(
         database,
         StoredUsers(database),
-        StoredKeys(database),
+        StoredKeys(database, kept.keys_per_user),
         StoredSessions(database, kept.sessions_per_user),
         StoredAudit(database, kept.audit_rows),
         StoredStores(database),
