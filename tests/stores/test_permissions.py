@@ -131,3 +131,12 @@ def test_the_stores_of_a_deleted_user_are_gone(shop: Shop) -> None:
             store = create(leaver, "left behind", is_public=True)
         admin.delete(f"/api/admin/users/{made['id']}")
         assert admin.get(f"{RAG}/databases/{store}").status_code == 404
+
+
+def test_a_key_for_some_models_makes_no_store_with_another(shop: Shop) -> None:
+    with shop.client("ann") as ann:
+        key = ann.post("/api/api-keys", json={"alias": "for chats", "models": ["talk"]}).json()["full_key"]
+    with shop.server.client(key=key) as narrow:
+        for more in ({}, {"vectorizer": "vec"}):
+            refused = narrow.post(f"{RAG}/databases", json={"name": "narrow", **more})
+            assert (refused.status_code, refused.json()["error"]["param"]) == (403, "vectorizer")

@@ -10,6 +10,8 @@ from atrium.core.errors import InvalidValue, NotFound
 from atrium.core.people import Caller
 from atrium.core.ports import CompletionBook
 
+NOTHING = CompletionPage((), has_more=False)
+
 
 @dataclass(frozen=True, slots=True)
 class KeepCompletions:
@@ -26,6 +28,11 @@ class KeepCompletions:
                 param="store",
             )
 
+    @staticmethod
+    def keeps_for(caller: Caller) -> bool:
+        """Whoever is anonymous owns nothing, or all who are would read what one of them said."""
+        return caller.user_id is not None
+
     async def keep(self, kept: KeptCompletion) -> None:
         """Raises InvalidValue when it is too large."""
         if len(kept.answer) + len(kept.messages) > self.largest:
@@ -34,14 +41,14 @@ class KeepCompletions:
 
     async def one(self, caller: Caller, completion_id: str) -> KeptCompletion:
         """Raises NotFound, also for somebody else's."""
-        found = await self.book.find(caller.user_id, completion_id)
+        found = await self.book.find(caller.user_id, completion_id) if self.keeps_for(caller) else None
         if found is None:
             raise missing(completion_id)
         return found
 
     async def page(self, caller: Caller, query: CompletionQuery) -> CompletionPage:
         """Raises InvalidValue for a cursor that leads nowhere."""
-        return await self.book.page(caller.user_id, query)
+        return await self.book.page(caller.user_id, query) if self.keeps_for(caller) else NOTHING
 
     async def note(self, caller: Caller, completion_id: str, metadata: Mapping[str, str]) -> KeptCompletion:
         """Raises NotFound."""
@@ -52,7 +59,7 @@ class KeepCompletions:
 
     async def delete(self, caller: Caller, completion_id: str) -> None:
         """Raises NotFound."""
-        if not await self.book.delete(caller.user_id, completion_id):
+        if not self.keeps_for(caller) or not await self.book.delete(caller.user_id, completion_id):
             raise missing(completion_id)
 
 

@@ -125,10 +125,12 @@ class Stores:
     async def _vectorizer(self, name: str, caller: Caller) -> str:
         """The model's own name; one of an endpoint is tried, since only it can tell what it is good for.
 
-        Raises ModelNotFound, ModelLoading, InvalidValue, and what the endpoint's answer raises.
+        Raises Forbidden where the caller's key is not for it, ModelNotFound, ModelLoading, InvalidValue, and what the
+        endpoint's answer raises.
         """
         embed = self.embed
         try:
+            embed.usher.names(caller, name, Ability.EMBEDDING)
             if embed.is_elsewhere(name):
                 await embed(Embed(name, (TRIAL,)), caller)
                 return name

@@ -73,11 +73,14 @@ class Surface:
         """Answer a conversation, whole or as a stream."""
         raw = await self._body(request)
         chat = parse_chat(raw, self.bounds.request)
+        exchange, caller = told(request)
+        unkept: tuple[str, ...] = ()
+        if chat.store and not self.services.keep_completions.keeps_for(caller):
+            chat, unkept = replace(chat, store=False), ("store",)
         if chat.store:
             self.services.keep_completions.refuse_large(len(raw))
         chat = self.services.personalities.put_on(chat)
         chat = replace(chat, overflow=asked_overflow(request) or chat.overflow)
-        exchange, caller = told(request)
         ground = self.services.documents.ground_chat(chat, caller, exchange.trail)
         chat, citations = await while_connected(request.receive, ground)
         exchange.model = self._card_name(chat.model, Ability.CHAT)
@@ -88,7 +91,8 @@ class Surface:
         watched: EventStream = Watched(answer.events, exchange)
         if chat.store:
             watched = self._kept(watched, stamp, chat, raw, caller)
-        headers = {**dropped_header(dropped_names(chat, answer.dropped)), **truncated_header(answer.truncated)}
+        dropped = dropped_names(chat, (*answer.dropped, *unkept))
+        headers = {**dropped_header(dropped), **truncated_header(answer.truncated)}
         legacy = chat.tool_use.legacy
         if chat.stream:
             stream = ChatStream(stamp, include_usage=chat.include_usage, legacy=legacy)
