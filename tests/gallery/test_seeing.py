@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import struct
 import zlib
 from collections.abc import Generator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import ollama
 import pytest
 from PIL import Image
 
@@ -70,6 +72,54 @@ def test_choices_and_streams_see_too(seeing: RunningServer) -> None:
     streamed = ask(seeing, picture(), stream=True, stream_options={"include_usage": True})
     assert streamed.text.rstrip().endswith("data: [DONE]")
     assert f'"prompt_tokens":{answer["usage"]["prompt_tokens"]}' in streamed.text.replace(" ", "")
+
+
+@pytest.fixture
+def ollama_sdk(seeing: RunningServer) -> Any:
+    return ollama.Client(seeing.url, headers={"Authorization": f"Bearer {seeing.key}"})
+
+
+BRIEF = {"num_predict": 8, "temperature": 0}
+
+
+def test_ollamas_chats_see(ollama_sdk: Any) -> None:
+    def seen(*colours: str, **more: Any) -> Any:
+        images = [picture(colour=colour).partition(",")[2] for colour in colours]
+        question = [{"role": "user", "content": "What?", "images": images}]
+        return ollama_sdk.chat("eye", question, options=BRIEF, **more)
+
+    whole = seen("red")
+    parts = list(seen("red", stream=True))
+    assert "".join(part.message.content for part in parts) == whole.message.content
+    assert parts[-1].prompt_eval_count == whole.prompt_eval_count
+    assert seen("red", "blue").prompt_eval_count > whole.prompt_eval_count > seen().prompt_eval_count + 8
+
+
+def test_ollamas_generations_see_too(ollama_sdk: Any) -> None:
+    image = picture().partition(",")[2]
+    blind = ollama_sdk.generate("eye", "What?", options=BRIEF)
+    whole = ollama_sdk.generate("eye", "What?", images=[image], options=BRIEF)
+    parts = list(ollama_sdk.generate("eye", "What?", images=[image], options=BRIEF, stream=True))
+    assert whole.prompt_eval_count > blind.prompt_eval_count + 8
+    assert "".join(part.response for part in parts) == whole.response
+    assert parts[-1].prompt_eval_count == whole.prompt_eval_count
+
+
+def test_ollamas_clients_are_told_who_sees_and_what_is_no_picture(seeing: RunningServer, ollama_sdk: Any) -> None:
+    assert "vision" in ollama_sdk.show("eye").capabilities
+    assert "vision" not in ollama_sdk.show("blind").capabilities
+    text = base64.b64encode(b"no picture").decode()
+    image = picture().partition(",")[2]
+    for path, body in (
+        ("/api/chat", {"messages": [{"role": "user", "content": "What?", "images": ["IMAGE"]}]}),
+        ("/api/generate", {"prompt": "What?", "images": ["IMAGE"]}),
+    ):
+        for model, given in (("blind", image), ("eye", text), ("eye", "%%%"), ("eye", "")):
+            written = json.dumps({"model": model, "stream": False, **body}).replace("IMAGE", given)
+            with seeing.client() as client:
+                refused = client.post(path, content=written)
+            assert refused.status_code == 400, (path, model, given, refused.text)
+            assert "image" in refused.json()["error"]
 
 
 def test_a_control_token_or_a_mark_beside_a_picture_is_only_text(seeing: RunningServer) -> None:

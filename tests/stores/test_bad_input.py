@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import zipfile
 from collections.abc import Generator
 
 import httpx2
@@ -61,6 +62,55 @@ def pptx() -> bytes:
     return made.getvalue()
 
 
+def packed(mimetype: str, **parts: str) -> bytes:
+    """An archive that begins with its type, as books and open documents do."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("mimetype", mimetype)
+        for name, text in parts.items():
+            archive.writestr(name, f'<?xml version="1.0" encoding="UTF-8"?>{text}')
+    return made.getvalue()
+
+
+def epub() -> bytes:
+    container = "urn:oasis:names:tc:opendocument:xmlns:container"
+    root = '<rootfile full-path="book.opf" media-type="application/oebps-package+xml"/>'
+    titles = "<dc:identifier id='i'>b</dc:identifier><dc:title>Tales</dc:title><dc:language>en</dc:language>"
+    listed = "".join(f'<item id="c{n}" href="c{n}.xhtml" media-type="application/xhtml+xml"/>' for n in (1, 2))
+    chapters = {
+        f"c{number}.xhtml": "<html xmlns='http://www.w3.org/1999/xhtml'><head><title>c</title></head>"
+        f"<body><h1>Chapter {number}</h1><p>The {animal} sleeps at noon.</p></body></html>"
+        for number, animal in ((1, "heron"), (2, "badger"))
+    }
+    return packed(
+        "application/epub+zip",
+        **{
+            "META-INF/container.xml": f"<container version='1.0' xmlns='{container}'><rootfiles>{root}</rootfiles>"
+            "</container>",
+            "book.opf": "<package xmlns='http://www.idpf.org/2007/opf' version='3.0' unique-identifier='i'>"
+            f"<metadata xmlns:dc='http://purl.org/dc/elements/1.1/'>{titles}</metadata><manifest>{listed}</manifest>"
+            "<spine><itemref idref='c1'/><itemref idref='c2'/></spine></package>",
+        },
+        **chapters,
+    )
+
+
+def odt() -> bytes:
+    kind, space = "application/vnd.oasis.opendocument.text", "urn:oasis:names:tc:opendocument:xmlns"
+    entry = f'<manifest:file-entry manifest:full-path="/" manifest:media-type="{kind}"/>'
+    spaces = " ".join(f'xmlns:{name}="{space}:{name}:1.0"' for name in ("office", "text"))
+    text = "<text:h text:outline-level='1'>Minutes</text:h><text:p>The bridge is repaired in May.</text:p>"
+    return packed(
+        kind,
+        **{
+            "META-INF/manifest.xml": f"<manifest:manifest xmlns:manifest='{space}:manifest:1.0'>{entry}"
+            "</manifest:manifest>",
+            "content.xml": f"<office:document-content {spaces}><office:body><office:text>{text}</office:text>"
+            "</office:body></office:document-content>",
+        },
+    )
+
+
 MAIL = b"From: a@b.example\nTo: c@d.example\nSubject: Tea\nContent-Type: text/plain\n\nThe tea is ready.\n"
 HTML = b"<!doctype html><title>T</title><script>steal()</script><style>p{}</style><p>Seen &amp; read</p>"
 KINDS: dict[str, tuple[bytes, str]] = {
@@ -68,6 +118,8 @@ KINDS: dict[str, tuple[bytes, str]] = {
     "a.docx": (docx(), "A paragraph of the letter."),
     "a.xlsx": (xlsx(), "126000"),
     "a.pptx": (pptx(), "Second slide"),
+    "a.epub": (epub(), "The badger sleeps at noon."),
+    "a.odt": (odt(), "The bridge is repaired in May."),
     "a.rtf": (rb"{\rtf1\ansi The \b rich\b0  text.\par}", "text."),
     "a.eml": (MAIL, "The tea is ready."),
     "a.html": (HTML, "Seen & read"),
@@ -89,6 +141,8 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "blank.txt": (b" \n\t ", "no text"),
     "picture.png": (b"\x89PNG\r\n\x1a\n" + bytes(200), "of no kind"),
     "lies.pdf": (b"MZ\x90\x00" + bytes(500), "of no kind"),
+    "cut.epub": (epub()[:-60], "damaged"),
+    "cut.odt": (odt()[:-60], "damaged"),
     "words.docx": (b"these are plain words", "damaged"),
 }
 
@@ -102,6 +156,19 @@ def test_the_text_of_every_kind_is_read_alike_by_both_routes(ann: httpx2.Client,
         assert answer.status_code == 200, answer.text
         assert words in answer.json()["text"]
         assert "steal" not in answer.json()["text"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_file_of_every_kind_is_found_in_a_store(ann: httpx2.Client, store: str, name: str) -> None:
+    data, words = KINDS[name]
+    [row] = brought(ann, store, (name, data))
+    assert (row["filename"], row["status"], row["bytes"]) == (name, "indexed", len(data))
+    text = ann.get(f"{RAG}/databases/{store}/documents/{row['id']}").json()["text"]
+    assert words in text
+    chunks = everything(ann, store)
+    assert len(chunks) == row["chunks"] > 0
+    assert {chunk["file_path"] for chunk in chunks} == {name}
+    assert all(chunk["chunk_text"] == text[chunk["start_pos"] : chunk["end_pos"]] for chunk in chunks)
 
 
 @pytest.mark.parametrize("name", UNREADABLE)

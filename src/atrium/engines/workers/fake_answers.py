@@ -12,6 +12,7 @@ Json = dict[str, Any]
 MOMENT = "2026-01-01T00:00:00Z"
 ARGUMENTS = {"city": "Paris", "days": 2}
 PROMPT_TOKENS = 3
+WINDOW = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ ALOUD = tuple(Piece(text) for text in ("<thi", "nk>let me ", "think</th", "ink>\
 
 def answer_of(asked: Json, words: list[str]) -> list[Piece]:
     """Thoughts where they were asked for, then calls, JSON of the wanted shape, or the words."""
-    thinks = asked.get("think") not in (None, False) or "reasoning_effort" in asked
+    thinks = asked.get("think") not in (None, False) or asked.get("reasoning_effort") not in (None, "none")
     pieces = [Piece(thought="let me "), Piece(thought="think")] if thinks else []
     tools: list[Json] = asked.get("tools") or []
     messages: list[Json] = asked.get("messages") or []
@@ -73,6 +74,19 @@ class Wire(Protocol):
     def failure(self, message: str) -> bytes: ...
     def whole(self, pieces: list[Piece]) -> Json: ...
     def vectors(self) -> Json: ...
+
+
+def shown() -> Json:
+    """What an Ollama server tells of any of its models."""
+    info = {"general.architecture": "fake", "general.parameter_count": 10**9}
+    return {
+        "modified_at": MOMENT,
+        "template": "{{ .Prompt }}",
+        "parameters": "",
+        "details": {"format": "gguf", "family": "fake", "families": ["fake"], "parameter_size": "1B"},
+        "model_info": {**info, "fake.context_length": WINDOW, "fake.embedding_length": 2},
+        "capabilities": ["completion", "tools", "thinking", "vision"],
+    }
 
 
 def inputs_of(asked: Json) -> list[Any]:

@@ -31,7 +31,7 @@ from typing import Any
 import httptools
 import orjson
 
-from atrium.engines.workers.fake_answers import ALOUD, CREATED, OllamaWire, OpenAiWire, Piece, Wire, answer_of
+from atrium.engines.workers.fake_answers import ALOUD, CREATED, OllamaWire, OpenAiWire, Piece, Wire, answer_of, shown
 from atrium.engines.workers.fake_request import Reader, Request
 
 MOST_REQUEST = 256 * 1024 * 1024
@@ -160,12 +160,8 @@ class Answering:
             await self.send(orjson.dumps({"error": "404 page not found"}), status=404)
         elif path in ("/", "/health", "/api/version"):
             await self.send(b"Ollama is running" if path == "/" else b'{"version":"0.13.0","status":"ok"}')
-        elif path.endswith(("/api/tags", "/api/ps")):
-            shown = self.endpoint.models[: 1 if path.endswith("/ps") else None]
-            await self.send(orjson.dumps({"models": [self.tag(name) for name in shown]}))
-        elif path.endswith("/models"):
-            data = [{"id": n, "object": "model", "created": CREATED, "owned_by": "fake"} for n in self.endpoint.models]
-            await self.send(orjson.dumps({"object": "list", "data": data}))
+        elif (models := self.models(path)) is not None:
+            await self.send(orjson.dumps(models))
         elif path in ("/counts", "/when", "/hear", "/last"):
             await self.send(orjson.dumps(await self.endpoint.controlled(path, self.request.query)))
         elif path.startswith(("/api/blobs/", "/api/pull", "/api/delete")):
@@ -177,6 +173,16 @@ class Answering:
             self.endpoint.asked += 1
             await self.answer(path)
         return "silent-close" not in self.faults
+
+    def models(self, path: str) -> dict[str, Any] | None:
+        """What a page about models shows; None where it is no such page."""
+        names = self.endpoint.models
+        if path.endswith(("/api/tags", "/api/ps")):
+            return {"models": [self.tag(name) for name in names[: 1 if path.endswith("/ps") else None]]}
+        if path.endswith("/models"):
+            data = [{"id": n, "object": "model", "created": CREATED, "owned_by": "fake"} for n in names]
+            return {"object": "list", "data": data}
+        return shown() if path == "/api/show" else None
 
     @property
     def model(self) -> str:

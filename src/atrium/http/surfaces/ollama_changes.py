@@ -90,9 +90,6 @@ class Changes:
     async def delete(self, request: Request) -> Response:
         """Take a model out of memory and off the disk."""
         name = parse_model(await self._fields(request))
-        if self.services.list_models.find(name) is None and self.services.elsewhere.remote.serves(name):
-            hint = "Delete it where it is"
-            raise InvalidValue(f"The model '{name}' is an endpoint's and is not deleted from here", hint=hint)
         exchange_of(request.scope).deed = f"model {name}"
         await self.services.install_model.delete(self._card(name).name)
         return Response()
@@ -110,8 +107,11 @@ class Changes:
         return Response(status_code=201)
 
     def _card(self, name: str) -> ModelCard:
-        """Raises ModelNotFound, in Ollama's own words."""
+        """Raises ModelNotFound, in Ollama's own words, and InvalidValue for a model that only an endpoint has."""
         card = self.services.list_models.find(name)
+        if card is None and self.services.elsewhere.remote.serves(name):
+            said = f"The model '{name[:200]}' is an endpoint's and is neither copied nor changed nor deleted from here"
+            raise InvalidValue(said, hint="Do so where it is", param="model")
         if card is None:
             raise ModelNotFound(f"model '{name[:200]}' not found", param="model")
         return card
@@ -124,13 +124,7 @@ class Changes:
         progress = Progress()
         yield progress.said("pulling manifest")
         installing = self.services.install_model
-        if not self._is_here(source):
-            try:
-                name = (await installing.start(source, held=True)).name
-            except (NotFound, InvalidValue) as missing:
-                if isinstance(missing, InvalidValue) and not is_repository(source):
-                    raise
-                raise NotFound("pull model manifest: file does not exist", hint=way_out(source, missing)) from missing
+        if name := await self._begun(source):
             done = asyncio.create_task(installing.finished(name))
             try:
                 while not (await asyncio.wait({done}, timeout=STEP))[0]:
@@ -147,6 +141,22 @@ class Changes:
             yield progress.said("verifying sha256 digest")
         yield progress.said("writing manifest")
         yield progress.said("success")
+
+    async def _begun(self, source: str) -> str:
+        """The name of the model that is being installed now; empty where it is here, or only an endpoint has it.
+
+        Raises NotFound, in Ollama's own words, Forbidden, InvalidValue, DiskFull.
+        """
+        if self._is_here(source):
+            return ""
+        try:
+            return (await self.services.install_model.start(source, held=True)).name
+        except (NotFound, InvalidValue) as missing:
+            if self.services.elsewhere.remote.serves(source):
+                return ""
+            if isinstance(missing, InvalidValue) and not is_repository(source):
+                raise
+            raise NotFound("pull model manifest: file does not exist", hint=way_out(source, missing)) from missing
 
     def _is_here(self, source: str) -> bool:
         models = self.services.list_models

@@ -103,7 +103,8 @@ class Pages:
             found = None
         if found is None:
             raise ModelNotFound(f"model '{name[:200]}' not found", param="model")
-        return Response(show_body(shown_remote(found)), media_type=JSON)
+        window = await self.services.browse_models.remotes.window(found)
+        return Response(show_body(shown_remote(found, window)), media_type=JSON)
 
 
 def tag_entries(services: Services) -> list[Entry]:
@@ -165,14 +166,17 @@ def shown_card(card: ModelCard) -> Shown:
     )
 
 
-def shown_remote(found: RemoteModel) -> Shown:
-    """What an endpoint's list tells of a model; what it leaves out is not known here either."""
+def shown_remote(found: RemoteModel, window: int) -> Shown:
+    """What an endpoint's list tells of a model; what it leaves out is not known here either.
+
+    `window`: in tokens, as it counts for requests, since clients cut their prompts to it.
+    """
     offered = found.offered
     family = offered.family or UNKNOWN
     info: dict[str, object] = {
         "general.architecture": family,
         "general.parameter_count": counted(offered.parameter_size),
-        f"{family}.context_length": offered.context,
+        f"{family}.context_length": window,
         f"{family}.embedding_length": 0,
     }
     if offered.raw:
