@@ -15,6 +15,7 @@ from pptx import Presentation
 from tests.papers import docx, pdf
 from tests.stores.shop import (
     RAG,
+    Row,
     Shop,
     bomb_docx,
     brought,
@@ -193,6 +194,14 @@ def test_a_bad_file_among_good_ones_fails_alone(ann: httpx2.Client, store: str) 
     assert [hit["chunk_text"] for hit in everything(ann, store)] == ["good words"]
     assert {row["filename"] for row in documents(ann, store)} == {"good.txt", *UNREADABLE}
     assert ann.get(f"{RAG}/databases/{store}").json()["document_count"] == 1
+
+
+@pytest.mark.parametrize("body", [{}, {"file": ""}, {"file": 5}, {"file": None}, {"file": "aGk=", "filename": 5}])
+def test_a_body_that_does_not_fit_is_refused_as_the_surface_does(ann: httpx2.Client, body: Row) -> None:
+    for path, status in (("/v1/extract_text", 400), ("/lollms/v1/extract_text", 422)):
+        answer = ann.post(path, json=body)
+        assert answer.status_code == status
+        assert answer.json()["error"]["param"] == ("filename" if "filename" in body else "file")
 
 
 @pytest.mark.parametrize("given", ["%%%", "aGVsbG8", "data:text/plain;base64,???"])

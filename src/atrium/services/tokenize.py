@@ -47,12 +47,12 @@ class Tokenize:
     """Characters of one text, and tokens of one list."""
 
     def meant(self, name: str) -> ModelCard | RemoteModel:
-        """The local model of that name, else the remote one; empty: the default chat model.
+        """The local model of that name, else the remote one; empty: the default chat model, or what stands in for it.
 
         Raises ModelNotFound, ModelLoading, ModelUnavailable.
         """
         catalog = self.models.snapshot()
-        if card := installed(name, catalog, Ability.CHAT):
+        if card := installed(name, catalog, Ability.CHAT) if name else own_chat_model(catalog):
             return card
         model = self.remotes.find(name) if name else self._first(catalog)
         if model:
@@ -67,7 +67,7 @@ class Tokenize:
 
     def default(self) -> ModelCard | None:
         """Whose vocabulary stands in for those that nobody tells."""
-        return installed("", self.models.snapshot(), Ability.CHAT)
+        return own_chat_model(self.models.snapshot())
 
     async def encode(self, model: str, text: str) -> Tokens:
         """Raises TooLarge, what `meant` raises, EngineFailed, UpstreamFailed, UpstreamTimeout, QueueFull."""
@@ -115,6 +115,17 @@ class Tokenize:
             raise TooLarge(
                 f"'{param}' has {size} items; at most {self.most} are taken", hint="Send it in parts", param=param
             )
+
+
+def own_chat_model(catalog: Catalog) -> ModelCard | None:
+    """The default chat model; where it neither is here nor comes, the first of the local ones by name."""
+    wanted = candidates("", catalog, Ability.CHAT)
+    card = installed("", catalog, Ability.CHAT)
+    if card is not None or any(one in catalog.installing for one in wanted):
+        return card
+    able = (name for name, one in catalog.cards.items() if Ability.CHAT in one.abilities)
+    first = min(able, default=None)
+    return catalog.cards[first] if first is not None else None
 
 
 def check_known(ids: Sequence[int], size: int) -> None:

@@ -14,7 +14,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from atrium.core.documents import Act, Document, Metadata, Permission, Reached, Status, Upload
-from atrium.core.errors import NotFound, TooLarge, Unprocessable, UnreadableDocument
+from atrium.core.errors import InvalidValue, NotFound, TooLarge, Unprocessable, UnreadableDocument
 from atrium.core.people import ANONYMOUS, Caller
 from atrium.dialects.bounds import RequestBounds
 from atrium.dialects.lollms.stores import (
@@ -190,7 +190,14 @@ class Surface:
 
     async def extract(self, request: Request) -> Response:
         """The text of a file."""
-        given = parse_file(await self._body(request), self.bounds.request)
+        body = await self._body(request)
+        try:
+            given = parse_file(body, self.bounds.request)
+        except Unprocessable as wrong:
+            if request.url.path.startswith("/lollms/"):
+                raise
+            # OpenAI's clients know no 422.
+            raise InvalidValue(wrong.message, hint=wrong.hint, param=wrong.param) from None
         self._check_size(len(given.data), "file")
         path = self.bounds.scratch / f"extract-{secrets.token_hex(16)}"
         try:
