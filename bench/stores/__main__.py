@@ -1,4 +1,4 @@
-"""`python -m bench.stores [--data-dir FOLDER] [search|pdf|ingest|quality …]`: all tables unless some are named."""
+"""`python -m bench.stores [--data-dir FOLDER] [pdf|search|pgvector|ingest|quality …]`: all unless some are named."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rich.table import Table
 
 from bench.served import run
 from bench.stores.filling import ingest_rows
-from bench.stores.finding import search_rows
+from bench.stores.finding import Rows, file_rows, pgvector_rows
 from bench.stores.quality import quality_rows
 from bench.stores.reading import pdf_rows
 
-Rows = list[tuple[str, str, str]]
 TABLES: dict[str, Callable[[Path], Rows]] = {
     "pdf": lambda folder: asyncio.run(pdf_rows(folder)),
-    "search": lambda folder: asyncio.run(search_rows(folder)),
+    "search": lambda folder: asyncio.run(file_rows(folder)),
+    "pgvector": lambda folder: asyncio.run(pgvector_rows(folder)),
     "ingest": lambda folder: asyncio.run(ingest_rows(folder)),
     "quality": lambda folder: asyncio.run(quality_rows(folder)),
 }

@@ -18,7 +18,7 @@ from atrium.core.documents import Scored
 from atrium.decisions.plan_indexes import Large
 from atrium.storage.database import database_url, open_database
 from atrium.storage.pgvector import by_index, judged, numbers
-from atrium.storage.postgres_shelf import PostgresBounds, PostgresShelf
+from atrium.storage.postgres_shelf import RARE, PostgresBounds, PostgresShelf
 from tests.ports.shelves import DIMENSIONS, indexed, unit
 from tests.postgres import pgvector
 
@@ -237,6 +237,18 @@ async def test_a_store_that_is_killed_while_it_is_moved_is_whole_and_moved_later
         assert ("stores.moved", {"store": store, "chunks": 40}) in told
         near = await shelf.nearest(store, vectors[3], 40, {})
         assert await texts_of(shelf, store, near, vectors[3]) == best(vectors, vectors[3], 40)
+
+
+async def test_a_word_that_stands_everywhere_is_looked_for_only_alone(admin: tuple[AsyncEngine, str]) -> None:
+    engine, url = admin
+    await extend(engine)
+    store, many = str(uuid.uuid4()), RARE + 1
+    texts = [f"common words {'quince' if n == 7 else ''}" for n in range(many)]
+    async with opened(url, [], exact_below=many, tending=False) as shelf:
+        await shelf.put(indexed(store, "a.txt", texts, some(10) * (many // 10) + some(many % 10)))
+        await shelf.upkeep.round()
+        for terms, count in ((["common", "quince"], 1), (["common"], 50), (["common", "word"], 50), (["the"], 0)):
+            assert len(await shelf.matching(store, terms, 50, {})) == count, terms
 
 
 async def test_one_gateway_at_a_time_tends_the_vectors(admin: tuple[AsyncEngine, str]) -> None:

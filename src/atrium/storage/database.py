@@ -15,11 +15,11 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from atrium.core.errors import ConfigError, DiskFull, SchemaTooNew, Unavailable
+from atrium.core.errors import ConfigError, DiskFull, InvalidValue, SchemaTooNew, Unavailable
 from atrium.storage.tables import metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -33,6 +33,8 @@ LOCK_NUMBER = 0x41545249
 DISK_FULL = "53100"
 """PostgreSQL's code for it."""
 UNWRITABLE = ("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN")
+NOT_IN_REPERTOIRE = "22021"
+"""PostgreSQL's code for text with a character that it cannot keep."""
 KNOWN = text("select version_num from alembic_version")
 
 
@@ -130,14 +132,23 @@ def database_url(url: str | None, file: Path) -> URL:
 
 def make_engine(target: URL) -> AsyncEngine:
     if not target.drivername.startswith("sqlite"):
-        return create_async_engine(
+        engine = create_async_engine(
             target, pool_size=POOL, max_overflow=0, pool_timeout=POOL_PATIENCE, pool_pre_ping=True
         )
+        event.listen(engine.sync_engine, "handle_error", tell_unkept)
+        return engine
     engine = create_async_engine(
         target, pool_size=POOL, max_overflow=0, pool_timeout=POOL_PATIENCE, connect_args={"timeout": BUSY_SECONDS}
     )
     event.listen(engine.sync_engine, "connect", prepare_sqlite)
     return engine
+
+
+def tell_unkept(context: ExceptionContext) -> InvalidValue | None:
+    """A NUL in what somebody sent, which PostgreSQL keeps in no text, is theirs to mend."""
+    if getattr(context.original_exception, "sqlstate", None) == NOT_IN_REPERTOIRE:
+        return InvalidValue("It has a NUL in it (U+0000), which cannot be kept")
+    return None
 
 
 def prepare_sqlite(connection: Any, _: object) -> None:

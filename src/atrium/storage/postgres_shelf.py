@@ -6,7 +6,7 @@ Vectors lie in pgvector's type where the database has it (`pgvector.py`), and ot
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,19 @@ INSERT_KEPT = (
     " (:store, :document, :start, :stop, :page, :text, :vector, to_tsvector('english', :terms))"
 )
 COLUMNS = "uid, store, filename, size, digest, metadata, created_at, chunks"
+RARE = 2000
+"""Chunks of a store in which every term is looked for."""
+COMMON_SHARE = 0.2
+"""A term in more of all chunks is not looked for beside rarer ones: ranking those costs most and tells least."""
+SHARES = (
+    "with common as (select word, share from pg_stats,"
+    " unnest(cast(cast(most_common_elems as text) as text[]), most_common_elem_freqs) as one (word, share)"
+    " where schemaname = 'documents' and tablename = 'chunks' and attname = 'terms' and word is not null)"
+    " select term, (select min(coalesce(share, 0)) from unnest(tsvector_to_array(to_tsvector('english', term))) as own"
+    "  left join common on word = own) as share"
+    " from unnest(cast(:terms as text[])) as term"
+)
+"""In what share of all chunks a term stands, as the database last counted; null for one that is never looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +223,8 @@ class PostgresShelf:
         if not terms:
             return ()
         documents = await self._chosen(store_id, where)
+        if (await self.tally(store_id)).chunks > RARE:
+            terms = rarer(terms, {row.term: row.share for row in await self._rows(SHARES, terms=list(terms))})
         query = (
             "select chunks.id, ts_rank_cd(terms, asked, 1) as rank from documents.chunks,"
             " (select string_agg(nullif(words::text, ''), ' | ')::tsquery as asked from"
@@ -274,6 +289,13 @@ class PostgresShelf:
     async def _rows(self, query: str, **given: Any) -> Sequence[DataRow[Any]]:
         async with self._database.reading() as connection:
             return (await connection.execute(text(query), given)).all()
+
+
+def rarer(terms: Sequence[str], shares: Mapping[str, float | None]) -> Sequence[str]:
+    """Without terms that stand in many chunks, unless all do: then the rarest of them."""
+    counted = {term: share for term in terms if (share := shares[term]) is not None}
+    rare = [term for term, share in counted.items() if share <= COMMON_SHARE]
+    return rare or sorted(counted, key=lambda term: counted[term])[:1]
 
 
 async def kept_size(connection: AsyncConnection, store_id: str) -> int:

@@ -148,7 +148,7 @@ class VectorUpkeep:
         )
         await connection.execute(text(query))
         # Else the database may hold the store for a small one, and go without the index.
-        await connection.execute(text("analyze documents.vectors (store, document)"))
+        await connection.execute(text("analyze documents.vectors (store, document), documents.chunks (store, terms)"))
         seconds = round(time.monotonic() - start, 1)
         self._tell("stores.indexed", {"store": store.store, "chunks": store.chunks, "seconds": seconds})
 

@@ -67,7 +67,9 @@ def read_document(job: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {"text": decoded(data), "pages": [], "title": ""}
     else:
         found = parsed(data, kind, filename, int(job["most_text"]))
-    found["text"] = str(found["text"]).replace("\0", "")
+    # No kind of text has it, and not every database keeps it.
+    for name in ("text", "title"):
+        found[name] = str(found[name]).replace("\0", "")
     if not found["text"].strip():
         raise Refused(
             "it holds no text; a scanned document needs a text layer"
