@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from atrium.core.documents import Scored
 from atrium.decisions.plan_indexes import indexed_type
-from atrium.storage.database import Database
+from atrium.storage.database import LOCK_NUMBER, Database
 from atrium.storage.vector_blocks import FLOAT
 
 LEAST_VERSION = (0, 8)
@@ -85,6 +85,8 @@ async def make_usable(database: Database) -> Usable:
     if known.installed_version is None:
         try:
             async with database.writing() as connection:
+                # Of two gateways that create it in the same moment, one would fail.
+                await connection.execute(text("select pg_advisory_xact_lock(:n)"), {"n": LOCK_NUMBER + 1})
                 await connection.execute(text("create extension if not exists vector"))
         except DBAPIError as error:
             return Usable(str(error.orig), "In this database, as a superuser: CREATE EXTENSION vector")
