@@ -163,6 +163,7 @@ def test_a_key_is_made_shown_once_listed_used_and_revoked(house: RunningServer) 
         assert made.status_code == 201
         key = made.json()
         assert key["alias"] == "laptop"
+        assert made.headers["cache-control"] == "no-store"
         assert KEY.fullmatch(key["full_key"])
         assert key["full_key"].startswith(key["key_prefix"] + "_")
         (listed,) = client.get("/api/api-keys").json()
@@ -190,6 +191,8 @@ def test_a_key_is_made_shown_once_listed_used_and_revoked(house: RunningServer) 
         ({"alias": "a\x00b"}, 422),
         ({"alias": "late", "expires_at": "2020-01-01T00:00:00Z"}, 422),
         ({"alias": "odd", "expires_at": "soon"}, 422),
+        ({"alias": "edge", "expires_at": "9999-12-31T23:59:59-23:00"}, 422),
+        ({"alias": "early", "expires_at": "0001-01-01T00:00:00+23:00"}, 422),
         ({"alias": "wide", "models": [""]}, 422),
         ({"alias": "long", "models": ["x"] * 65}, 422),
         ("{", 400),
@@ -311,7 +314,7 @@ def test_the_audit_log_is_searched_by_who_what_and_when(house: RunningServer) ->
 
         made, changed = ("mia", "POST /api/api-keys"), ("admin", f"PUT /api/admin/users/{number}")
         assert found(actor="MIA") == [made]
-        assert found(action="user mia: is_active") == [changed]
+        assert found(action="user mia: is_active true") == [changed]
         assert found(action="/API/API-KEYS", actor="mia") == [made]
         assert found(action="%", actor="mia") == found(action="\0%", actor="mia") == []
         assert found(actor="mia", since="2020-01-01", until="2020-01-02T00:00:00+05:00") == []
@@ -352,6 +355,20 @@ def test_commands_take_and_give_rights_at_once(house: RunningServer) -> None:
 
 def token_of_reset(house: RunningServer) -> str:
     return log_in(house, "lea", "reset by admin").json()["access_token"]
+
+
+def test_a_cookie_is_for_https_alone_where_a_trusted_proxy_says_it_came_so(
+    house: RunningServer, tmp_path: Path
+) -> None:
+    new_user(house, "otto")
+    form, told = {"username": "otto", "password": PASSWORD}, {"X-Forwarded-Proto": "https"}
+    with gateway(tmp_path, [], more={"trusted_proxies": ["127.0.0.0/8"]}) as behind, anonymous(behind) as browser:
+        new_user(behind, "otto")
+        by_https, plain = (browser.post("/api/auth/token", data=form, headers=one) for one in (told, {}))
+    with anonymous(house) as stranger:
+        untrusted = stranger.post("/api/auth/token", data=form, headers=told)
+    cookies = [answer.headers["set-cookie"].lower() for answer in (by_https, plain, untrusted)]
+    assert ["secure" in cookie for cookie in cookies] == [True, False, False]
 
 
 def test_a_body_that_has_no_end_is_no_login(house: RunningServer) -> None:

@@ -94,7 +94,6 @@ def actions(server: RunningServer) -> list[tuple[str, str]]:
     with anonymous(server) as client:
         paths: dict[str, dict[str, Any]] = client.get("/openapi.json").json()["paths"]
     found = {(method.upper(), filled(path)) for path, methods in paths.items() for method in methods}
-    found |= {("HEAD", path) for method, path in found if method == "GET"}
     return sorted(found | set(LANE), key=lambda action: (action[1] in KEPT, action))
 
 
@@ -177,6 +176,9 @@ def changed(admin: httpx2.Client, name: str, **change: bool) -> None:
 def test_every_action_is_open_to_whom_it_should_be(place: RunningServer, required: bool, role: str) -> None:
     wrong: list[str] = []
     every = actions(place)
+    if role in ("nobody", "user"):
+        # What may not be read may not be asked for by HEAD.
+        every += [("HEAD", path) for method, path in every if method == "GET"]
     assert len(every) > 60
     with client_of(place, role) as client:
         for method, path in every:

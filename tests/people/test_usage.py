@@ -103,24 +103,24 @@ def test_hours_are_whole_and_of_utc_however_the_zone_is_written(house: RunningSe
 
 
 def test_the_command_shows_usage_as_tables_csv_and_json(house: RunningServer) -> None:
-    new_user(house, "zoe")
-    with house.client(key=key_of(house, "zoe")) as zoe:
-        zoe.post("/v1/chat/completions", json=CHAT).raise_for_status()
-        zoe.post("/v1/chat/completions", json={**CHAT, "model": "nope"})
+    new_user(house, "zuri")
+    with house.client(key=key_of(house, "zuri")) as zuri:
+        zuri.post("/v1/chat/completions", json=CHAT).raise_for_status()
+        zuri.post("/v1/chat/completions", json={**CHAT, "model": "nope"})
 
     def said(*words: str) -> str:
-        done = command(house.data_dir, "usage", "--user", "zoe", *words)
+        done = command(house.data_dir, "usage", "--user", "zuri", *words)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     table = said("--days", "1", "--step", "hour")
-    assert [line.split()[:3] for line in table.splitlines() if line.startswith(("zoe", "k of", "m1"))] == [
-        ["zoe", "2", "1"],
-        ["k", "of", "zoe"],
+    assert [line.split()[:3] for line in table.splitlines() if line.startswith(("zuri", "k of", "m1"))] == [
+        ["zuri", "2", "1"],
+        ["k", "of", "zuri"],
         ["m1", "1", "0"],
     ]
     told = json.loads(said("--json", "--model", "m1", "--since", "2h"))
-    assert (told["totals"]["requests"], [share["username"] for share in told["users"]]) == (1, ["zoe"])
+    assert (told["totals"]["requests"], [share["username"] for share in told["users"]]) == (1, ["zuri"])
     rows = list(csv.DictReader(io.StringIO(said("--csv", "--key", told["keys"][0]["key_prefix"]))))
     assert sum(int(row["requests"]) for row in rows) == 2
     assert "Nothing was used" in said("--until", "2020-01-01", "--since", "2019-01-01")

@@ -246,6 +246,12 @@ async def test_a_database_that_was_away_is_asked_again_and_told_of_once(monkeypa
     assert told == ["upkeep.failed"]
 
 
+async def test_a_quota_that_many_set_at_once_is_one(storage: Storage) -> None:
+    many = (storage.quotas.put(Subject(model="m*"), Measure.TOKENS, Period.DAY, amount) for amount in range(20))
+    await asyncio.gather(*many)
+    assert len(await storage.quotas.all()) == 1
+
+
 async def test_a_deleted_user_takes_their_quotas_along(storage: Storage) -> None:
     user, _ = await a_user(storage, "ann")
     await storage.quotas.put(Subject(user.id), Measure.TOKENS, Period.DAY, 5)

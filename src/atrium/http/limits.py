@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atrium.core.errors import RateLimited
-from atrium.decisions.client_address import Network, client_address, household
+from atrium.decisions.client_address import Network, client_address
 from atrium.decisions.spend import Bucket, Rate, full, give_back, spend, until_full, wait_for_one
 from atrium.settings.tree import Limits, Settings
 
@@ -85,7 +85,6 @@ class Limiter:
         return len(self._blocked)
 
     def _bucket(self, book: OrderedDict[str, Bucket], rate: Rate, address: str, now: float) -> Bucket:
-        address = household(address) if ":" in address else address
         bucket = book.get(address)
         if bucket is None:
             bucket = book[address] = full(rate, now)

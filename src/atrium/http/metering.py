@@ -17,7 +17,7 @@ from atrium.http.asked import READING, Asked
 from atrium.http.edge import Exchange
 from atrium.http.reading import ClientGone
 from atrium.services.meter import NOTHING, Hold, Meter
-from atrium.services.metered import CHARACTERS, LONGEST
+from atrium.services.metered import CHARACTERS, PLANNED
 
 COUNTED = frozenset({b"/v1/chat/completions", b"/v1/completions"})
 """Whose streams can count their tokens."""
@@ -87,7 +87,7 @@ def counted(claim: Claim, asked: Asked, body: bytes, *, stream: bool) -> tuple[b
 def worst_of(body: bytes) -> Worst:
     prompt = len(body) // CHARACTERS + 1
     limit = answer_bound(body)
-    return Worst(prompt, LONGEST) if limit is None else Worst(prompt + limit, prompt + limit)
+    return Worst(prompt, prompt + PLANNED) if limit is None else Worst(prompt + limit, prompt + limit)
 
 
 def quota_lines(meter: Meter, caller: Caller, names: tuple[str, ...]) -> bytes:

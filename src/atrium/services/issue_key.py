@@ -26,6 +26,7 @@ class Wish:
 
     alias: str
     expires_at: datetime | None = None
+    """Aware of its zone."""
     scopes: Scopes = EVERYTHING
 
 
@@ -50,7 +51,7 @@ class IssueKey:
         """
         check_narrower(caller.scopes, wish.scopes)
         if caller.expires_at is not None and caller.key_id is not None:
-            end = min(in_utc(wish.expires_at) or caller.expires_at, caller.expires_at)
+            end = min(wish.expires_at or caller.expires_at, caller.expires_at)
             wish = Wish(wish.alias, end, wish.scopes)
         user = await self.users.by_id(caller.user_id or 0)
         if user is None:
@@ -87,7 +88,7 @@ class IssueKey:
         if not 1 <= len(alias) <= LONGEST_ALIAS or not alias.isprintable():
             raise Unprocessable(f"An alias has 1 to {LONGEST_ALIAS} printable characters", param="alias")
         now = datetime.now(UTC)
-        end = in_utc(wish.expires_at)
+        end = wish.expires_at
         if end is not None and end <= now:
             raise Unprocessable("The key would have expired already", param="expires_at")
         check_globs(wish.scopes.models, "models")
@@ -103,14 +104,6 @@ class IssueKey:
         if user is None:
             raise NotFound(f"There is no user '{username[:64]}'", param="username")
         return user
-
-
-def in_utc(moment: datetime | None) -> datetime | None:
-    """Raises Unprocessable for a moment at the edge of time."""
-    try:
-        return moment and (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
-    except OverflowError:
-        raise Unprocessable("There is no such moment", param="expires_at") from None
 
 
 def check_globs(globs: Sequence[str], param: str) -> None:

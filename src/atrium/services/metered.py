@@ -21,8 +21,8 @@ CHARACTERS = 3
 """Of a text make a token or more, in the worst case that is worth planning for; settled to what it really was."""
 TEMPLATE = 8
 """Tokens that a message's template may add."""
-LONGEST = 1 << 40
-"""Tokens of an answer that nothing bounds but quotas and the model's window."""
+PLANNED = 32_768
+"""Tokens that are planned for an answer without a bound, by a model whose window is not known here."""
 
 
 Asking = Callable[[int | None], Awaitable[Events]]
@@ -57,13 +57,20 @@ class Usher:
     def meant(self, name: str, ability: Ability) -> tuple[str, ...]:
         return tuple(dict.fromkeys((name, *candidates(name, self.models.snapshot(), ability))))
 
+    def window(self, names: tuple[str, ...]) -> int | None:
+        """Tokens that an answer may have because its model has no room for more; None where that is not known here."""
+        cards = self.models.snapshot().cards
+        card = next((cards[name] for name in names if name in cards), None)
+        return (card.config.context or card.facts.dimensions.trained_context or None) if card else None
+
     async def answer(self, names: tuple[str, ...], size: Size, ask: Asking, trail: Trail | None) -> Events:
         """What `ask` gives, within the caller's quotas. An answer without a bound of its own is bound by what they have
         left; `ask` is told it. Raises RateLimited, and what `ask` raises."""
-        hold = self.meter.use(size.caller, names, worst(size.prompt, size.answers, size.limit))
+        worst = size.worst(self.window(names))
+        hold = self.meter.use(size.caller, names, worst)
         try:
             limit = size.limit
-            if limit is None and hold.granted is not None:
+            if limit is None and hold.granted is not None and hold.granted < worst.most:
                 limit = max(1, (hold.granted - size.prompt) // size.answers)
             answer = await ask(limit)
         except BaseException:
@@ -81,6 +88,12 @@ class Size:
     answers: int
     limit: int | None
     """Of each answer."""
+
+    def worst(self, window: int | None) -> Worst:
+        if self.limit is None:
+            return Worst(self.prompt + self.answers, self.prompt + self.answers * (window or PLANNED))
+        most = self.prompt + self.answers * min(self.limit, window or self.limit)
+        return Worst(most, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +186,3 @@ class MeteredEvents:
 def tokens_of(text: Prompt) -> int:
     """At most about as many."""
     return len(text.encode("utf-8", "replace")) // CHARACTERS + 1 if isinstance(text, str) else len(text)
-
-
-def worst(prompt: int, answers: int, limit: int | None) -> Worst:
-    if limit is None:
-        return Worst(prompt + answers, LONGEST)
-    return Worst(prompt + answers * limit, prompt + answers * limit)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from atrium.core.errors import NotFound
@@ -40,6 +40,9 @@ class StoredQuotas:
         new = insert(quotas).values(amount=amount, **same).returning(quotas)
         try:
             async with self._database.writing() as connection:
+                if not self._database.sqlite:
+                    # Two that set the same at once would each find nothing to change.
+                    await connection.execute(text("lock table quotas in share row exclusive mode"))
                 row = (await connection.execute(change)).first()
                 row = row or (await connection.execute(new)).one()
         except IntegrityError:

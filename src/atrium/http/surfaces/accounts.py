@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.types import Scope
 
 from atrium.core.errors import InvalidJson, Unprocessable
 from atrium.core.people import ANONYMOUS, Caller
 from atrium.http.admission import SESSION_COOKIE, is_ours
 from atrium.http.edge import Exchange
 from atrium.http.reading import BodyBounds, read_body
-from atrium.http.scope import exchange_of, headers_of
+from atrium.http.scope import exchange_of, header, headers_of, peer_of
 from atrium.http.surfaces.people_admin import KeyWish, OwnKeyView, own_key_view
 from atrium.services.promises import Services
 
@@ -78,15 +80,16 @@ class Deleted(Said):
     deleted: int
 
 
-def router(services: Services, bounds: BodyBounds) -> APIRouter:
+def router(services: Services, bounds: BodyBounds, trusts: Callable[[str], bool]) -> APIRouter:
+    """`trusts`: whether a peer is a proxy whose word counts."""
     routes = APIRouter(tags=["account"])
-    routes.include_router(entry_routes(services, bounds))
+    routes.include_router(entry_routes(services, bounds, trusts))
     routes.include_router(session_routes(services))
     routes.include_router(key_routes(services))
     return routes
 
 
-def entry_routes(services: Services, bounds: BodyBounds) -> APIRouter:
+def entry_routes(services: Services, bounds: BodyBounds, trusts: Callable[[str], bool]) -> APIRouter:
     """What strangers may call: their bodies are read within bounds of their own."""
     routes = APIRouter(prefix="/api/auth")
 
@@ -98,7 +101,7 @@ def entry_routes(services: Services, bounds: BodyBounds) -> APIRouter:
         made, session = await services.log_in(given.username, given.password, exchange.address)
         if is_ours(dict(headers_of(request.scope)[::-1])):
             seconds = int((session.expires_at - session.created_at).total_seconds())
-            secure = request.scope["scheme"] == "https"
+            secure = came_by_https(request.scope, trusts)
             response.set_cookie(
                 SESSION_COOKIE, made, max_age=seconds, path="/", secure=secure, httponly=True, samesite="lax"
             )
@@ -162,8 +165,9 @@ def key_routes(services: Services) -> APIRouter:
         return [own_key_view(key) for key in await services.issue_key.own(told(request)[1])]
 
     @routes.post("", status_code=201)
-    async def create(wish: KeyWish, request: Request) -> NewOwnKeyView:
+    async def create(wish: KeyWish, request: Request, response: Response) -> NewOwnKeyView:
         """Make a key; `full_key` is shown this once."""
+        response.headers["cache-control"] = "no-store"
         exchange, caller = told(request)
         key, _, full_key = await services.issue_key.issue_own(caller, wish.wish())
         exchange.deed = f"key {key.prefix}"
@@ -185,6 +189,12 @@ def key_routes(services: Services) -> APIRouter:
         return Deleted(message=f"{deleted} keys were deleted", deleted=deleted)
 
     return routes
+
+
+def came_by_https(scope: Scope, trusts: Callable[[str], bool]) -> bool:
+    """Itself, or up to a proxy that is trusted and says so."""
+    first = header(scope, b"x-forwarded-proto").partition(b",")[0].strip().lower()
+    return scope["scheme"] == "https" or (first == b"https" and trusts(peer_of(scope)))
 
 
 def told(request: Request) -> tuple[Exchange, Caller]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from atrium.core.people import Act, Acts, Key, Scopes, User
@@ -36,7 +36,7 @@ class UserChange(Body):
 
 class KeyWish(Body):
     alias: str
-    expires_at: Annotated[datetime | None, Field(strict=False)] = None
+    expires_at: Annotated[Moment | None, Field(strict=False)] = None
     models: list[str] = []
     """Globs of models that it is good for; none: all."""
     paths: list[str] = []
@@ -135,8 +135,7 @@ def user_routes(services: Services) -> APIRouter:
         changed = await services.people.change(
             user_id, password=change.password, is_active=change.is_active, is_admin=change.is_admin
         )
-        fields = ", ".join(sorted(change.model_dump(exclude_none=True)))
-        exchange_of(request.scope).deed = f"user {changed.name}: {fields}"
+        exchange_of(request.scope).deed = f"user {changed.name}: {told(change)}"
         return user_view(changed)
 
     @routes.delete("/users/{user_id}", status_code=204)
@@ -148,6 +147,12 @@ def user_routes(services: Services) -> APIRouter:
     return routes
 
 
+def told(change: UserChange) -> str:
+    """For the audit log, without a password."""
+    fields = change.model_dump(exclude_none=True)
+    return ", ".join(name if name == "password" else f"{name} {str(fields[name]).lower()}" for name in sorted(fields))
+
+
 def key_routes(services: Services) -> APIRouter:
     routes = APIRouter()
 
@@ -157,8 +162,9 @@ def key_routes(services: Services) -> APIRouter:
         return [key_view(key, owner) for key, owner in await services.issue_key.all(user)]
 
     @routes.post("/keys", status_code=201)
-    async def create_key(new: NewKey, request: Request) -> FullKeyView:
+    async def create_key(new: NewKey, request: Request, response: Response) -> FullKeyView:
         """Make a key for a user; it is shown this once."""
+        response.headers["cache-control"] = "no-store"
         key, owner, full_key = await services.issue_key.issue(new.username, new.wish())
         exchange_of(request.scope).deed = f"key {key.prefix} of {owner.name}"
         return FullKeyView(**key_view(key, owner).model_dump(), full_key=full_key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -104,7 +104,7 @@ class AllUsage(OwnUsage):
     users: list[UserShare]
 
 
-def router(services: Services, settings: Settings) -> APIRouter:
+def router(services: Services, settings: Callable[[], Settings]) -> APIRouter:
     routes = APIRouter()
     routes.include_router(usage_routes(services))
     routes.include_router(dashboard_routes(services, settings))
@@ -138,7 +138,7 @@ def usage_routes(services: Services) -> APIRouter:
     return routes
 
 
-def dashboard_routes(services: Services, settings: Settings) -> APIRouter:
+def dashboard_routes(services: Services, settings: Callable[[], Settings]) -> APIRouter:
     routes = APIRouter(prefix="/api/admin/services", tags=["admin"])
 
     @routes.get("/dashboard")
@@ -157,7 +157,7 @@ def dashboard_routes(services: Services, settings: Settings) -> APIRouter:
             }
             for door in DOORS
         }
-        return {"usage": told, "settings": rules_of(settings)}
+        return {"usage": told, "settings": rules_of(settings())}
 
     @routes.post("/reset-usage")
     async def reset() -> dict[str, str]:
