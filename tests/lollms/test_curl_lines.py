@@ -119,3 +119,32 @@ def test_speech_says_which_engine_is_missing(shell: Shell, name: str) -> None:
     assert status == 501
     assert told["error"]["code"] == "engine_missing"
     assert told["detail"] == told["error"]["message"]
+
+
+PAYLOADS = {
+    "tokenize": '{"model": "binding/model", "text": "Hello world"}',
+    "detokenize": '{"model": "binding/model", "tokens": [1, 2, 3]}',
+    "audio/speech": '{"input": "Hello, this is a test", "voice": "alloy", "model": "binding/model", '
+    '"response_format": "mp3", "speed": 1.0, "language": "en"}',
+    "long_context_process": '{"text": "...", "prompt": "Summarize this entire 500-page document", '
+    '"max_generation_tokens": 4096}',
+    "rag/query": '{"datastore_id": "uuid", "query": "What are our Q3 targets?", "top_k": 5}',
+    "images/edit": '{"image": "base64_data", "prompt": "Change the cat to a tiger", "mask": "optional_base64_mask"}',
+}
+"""What the document shows to be sent to each service."""
+ENGINES = {"audio/speech": "speech", "images/edit": "image"}
+
+
+@pytest.mark.parametrize("path", PAYLOADS)
+def test_what_the_document_sends_is_understood(server: RunningServer, path: str) -> None:
+    payload = PAYLOADS[path].replace("binding/model", "local/smollm2-135m-instruct").replace("4096", "8")
+    with server.client(timeout=300) as client:
+        answer = client.post(f"/lollms/v1/{path}", content=payload, headers={"content-type": "application/json"})
+    if engine := ENGINES.get(path):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (501, "engine_missing")
+        assert f"No {engine} engine" in answer.json()["detail"]
+    elif path == "rag/query":
+        assert (answer.status_code, answer.json()["error"]["param"]) == (404, "datastore_id")
+    else:
+        assert answer.status_code == 200, answer.text
+        assert {"tokens", "text", "result"} & answer.json().keys()
