@@ -140,7 +140,9 @@ def test_what_changes_models_is_the_administrators_however_the_path_is_written(r
     for path in ("/api/delete", "/api/%64elete", "//api//delete", "/api/delete/", "/api/blobs/sha256:0"):
         for prefix in ("ollama", "openai", "proxy"):
             assert exchange(relay.url, post(f"/olla/{prefix}{path}", body, own)).status == 403, path
-    assert exchange(relay.url, post("/olla/lmstudio/api/v1/models/unload", body, own)).status == 403
+    elsewhere = ("lmstudio/api/v1/models/unload", "openai/slots/0?action=erase", "openai/props", "openai/flush_cache")
+    for path in elsewhere:
+        assert exchange(relay.url, post(f"/olla/{path}", body, own)).status == 403, path
     assert exchange(relay.url, get("/olla/openai/v1/models/m1", own, method="DELETE")).status == 403
     assert exchange(relay.url, get("/olla/ollama/api/blobs/sha256:0", own, method="HEAD"), head_only=True).status == 200
     assert exchange(relay.url, post("/olla/ollama/api/push", body, key)).status == 200

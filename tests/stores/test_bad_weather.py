@@ -12,7 +12,7 @@ import httpx2
 import psutil
 
 from tests.running import running
-from tests.stores.shop import FAKES, RAG, Row, create, documents, everything, opened, upload
+from tests.stores.shop import FAKES, RAG, Row, brought, create, documents, everything, opened, upload
 
 TEXT = "\n\n".join(f"Paragraph {n} of the long document, with number {n * 13} in it." for n in range(400)).encode()
 NOT_WAITING = {"wait": "false"}
@@ -132,3 +132,17 @@ def test_a_client_that_leaves_does_not_stop_its_upload(tmp_path: Path) -> None:
         with hasty, contextlib.suppress(httpx2.TimeoutException):
             upload(hasty, store, ("long.txt", TEXT))
         whole(ann, store, indexed(ann, store))
+
+
+def test_a_user_has_so_many_stores_and_a_store_so_many_documents_however_many_ask_at_once(tmp_path: Path) -> None:
+    few = {"ATRIUM_DOCUMENTS__STORES_PER_USER": "3", "ATRIUM_DOCUMENTS__DOCUMENTS_PER_STORE": "2"}
+    with opened(tmp_path / "data", **few) as shop, shop.client("ann") as ann, ThreadPoolExecutor(8) as pool:
+        names = [{"name": f"store {number}"} for number in range(8)]
+        made = [one.result() for one in [pool.submit(ann.post, f"{RAG}/databases", json=name) for name in names]]
+        assert sorted(answer.status_code for answer in made) == [201] * 3 + [409] * 5
+        store = next(answer.json()["id"] for answer in made if answer.status_code == 201)
+        brought(ann, store, ("a.txt", b"one"), ("b.txt", b"two"))
+        refused = upload(ann, store, ("c.txt", b"three"))
+        assert (refused.status_code, "at most 2 documents" in refused.text) == (409, True)
+        brought(ann, store, ("a.txt", b"one anew"))
+        assert sorted(row["filename"] for row in documents(ann, store)) == ["a.txt", "b.txt"]

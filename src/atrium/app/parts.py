@@ -108,7 +108,7 @@ async def opened_documents(
     cutting = Cutting(own.chunk_tokens * CHARACTERS, own.overlap_tokens * CHARACTERS)
     stores = Stores(storage.stores, shelf, storage.users, embed, cutting, own.stores_per_user)
     prepare = PrepareDocument(parser, shelf, embed, folder.files, own.max_chunks)
-    filling = FillBounds(own.parallel, own.queue, folder.mark)
+    filling = FillBounds(own.parallel, own.queue, own.documents_per_store, folder.mark)
     try:
         async with FillStore(stores, storage.ingests, prepare, filling, tell) as fill:
             search = SearchStore(shelf, embed, own.query_text)

@@ -27,8 +27,8 @@ from atrium.core.documents import (
 class StoreBook(Protocol):
     """Which stores there are, whose they are, and with whom they are shared."""
 
-    async def add(self, store: Store) -> Store:
-        """Raises Conflict when the owner has a store of this name."""
+    async def add(self, store: Store, most: int) -> Store:
+        """Raises Conflict when the owner has a store of this name, or `most` stores."""
         ...
 
     async def reach(self, store_id: str, user_id: int | None) -> tuple[Store, Permission | None] | None:

@@ -14,10 +14,16 @@ CHANGES = frozenset({"/api/pull", "/api/push", "/api/create", "/api/copy", "/api
 CHANGES_ELSEWHERE = frozenset(
     {
         *("/api/v1/models/load", "/api/v1/models/unload", "/api/v1/models/download", "/models/load", "/models/unload"),
-        *("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/sleep", "/wake_up"),
+        *("/props", "/lora-adapters", "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/sleep", "/wake_up"),
+        *("/load_lora_adapter", "/unload_lora_adapter", "/reset_prefix_cache", "/collective_rpc", "/flush_cache"),
+        *("/update_weights_from_disk", "/update_weights_from_distributed", "/update_weights_from_tensor"),
+        *("/init_weights_update_group", "/release_memory_occupation", "/resume_memory_occupation"),
+        *("/start_profile", "/stop_profile", "/set_internal_state", "/abort_request"),
     }
 )
-"""What LM Studio, llama.cpp and vLLM have of the kind."""
+"""What LM Studio, llama.cpp, vLLM and SGLang have of the kind."""
+SLOTS = "/slots/"
+"""llama.cpp's, where answers under way are saved and erased."""
 SLASHES = re.compile("/{2,}")
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 BLOBS = "/api/blobs/"
@@ -103,6 +109,6 @@ def changes_models(method: str, path: str) -> bool:
     if "//" in path:
         path = SLASHES.sub("/", path)
     rest = path.removeprefix(OLLAMA_PREFIX).rstrip("/")
-    if rest in CHANGES or rest in CHANGES_ELSEWHERE or rest.startswith(BLOBS):
+    if rest in CHANGES or rest in CHANGES_ELSEWHERE or rest.startswith((BLOBS, SLOTS)):
         return True
     return method == "DELETE" and rest.startswith("/v1/models/")

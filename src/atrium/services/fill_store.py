@@ -34,6 +34,8 @@ class FillBounds:
     parallel: int
     queue: int
     """Documents that may wait."""
+    documents: int
+    """Of one store."""
     home: str
     """Names the data folder: what lies in another one is another gateway's."""
 
@@ -87,7 +89,7 @@ class FillStore:
 
     def check_room(self, more: int) -> None:
         """Raises QueueFull."""
-        waiting = self._queue.qsize()
+        waiting = self._queue.qsize() + len(self.arriving)
         if waiting + more > self.bounds.queue:
             raise QueueFull(f"{waiting} documents wait to be taken in already", retry_after=PATIENCE[-1])
 
@@ -203,7 +205,10 @@ class FillStore:
         self._end(document.id, indexed.document)
 
     async def _fail(self, document: Document, error: str) -> None:
-        await self.ingests.fail(document.id, error)
+        try:
+            await self.ingests.fail(document.id, error)
+        except Exception as fault:  # noqa: BLE001 - its row stays as it is, and is tried again after the next start
+            self._tell("document.failed", {"store": document.store_id, "error": f"{type(fault).__name__}: {fault}"})
         self._end(document.id, replace(document, status=Status.FAILED, error=error))
 
     def _end(self, document_id: str, document: Document | None) -> None:

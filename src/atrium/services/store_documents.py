@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from atrium.core.documents import Act, Document, Ingest, Parsed, Status, Store, Upload
-from atrium.core.errors import InvalidValue
+from atrium.core.errors import Conflict, InvalidValue
 from atrium.core.people import Caller
 from atrium.decisions.name_file import name_file
 from atrium.services.embed_beside import EmbedBeside
@@ -29,8 +29,8 @@ class StoreDocuments:
         """Take files that were read; they are on disk for good when this returns. In the order given.
 
         The very same file under the same name is the document that is there. `store` is one that the caller may write
-        to. Raises InvalidValue, QueueFull, RateLimited where the caller may use no more of its model, and NotFound when
-        the store is gone meanwhile.
+        to. Raises InvalidValue, Conflict for a full store, QueueFull, RateLimited where the caller may use no more of
+        its model, and NotFound when the store is gone meanwhile.
         """
         if not uploads:
             raise InvalidValue("There is no file in it", param="files")
@@ -53,12 +53,17 @@ class StoreDocuments:
             made = Document(str(uuid.uuid4()), store.id, name, upload.size, upload.digest, at, upload.metadata)
             taken[name] = made
             files[name] = (upload.path, self.fill.source(made.id))
+        most = self.fill.bounds.documents
+        if len(there.keys() | taken.keys()) > most:
+            raise Conflict(f"A store has at most {most} documents", hint="Delete some, or take another store")
         new = [one for one in taken.values() if one.status is Status.PENDING]
         await self._keep(new, list(files.values()), caller)
         return tuple(taken.values())
 
     async def _keep(self, new: Sequence[Document], files: Sequence[tuple[Path, Path]], caller: Caller) -> None:
         ids = {document.id for document in new}
+        # Without a wait in between, others may come as well.
+        self.fill.check_room(len(ids))
         self.fill.arriving.update(ids)
         try:
             await asyncio.to_thread(keep_files, files)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from atrium.core.document_ports import Shelf, StoreBook
 from atrium.core.documents import Act, Permission, Reached, Share, Store, StoreChange, Tally
-from atrium.core.errors import AtriumError, Conflict, Forbidden, InvalidValue, NotFound
+from atrium.core.errors import AtriumError, Forbidden, InvalidValue, NotFound
 from atrium.core.models import Ability
 from atrium.core.people import Caller
 from atrium.core.ports import UserBook
@@ -103,8 +103,6 @@ class Stores:
         given = min(self.cutting.overlap, size // 4) if new.chunk_overlap is None else new.chunk_overlap
         if not 0 <= given <= size // 2:
             raise InvalidValue("'chunk_overlap' is from 0 to half of 'chunk_size'", param="chunk_overlap")
-        if sum(store.owner_id == caller.user_id for store in await self.book.all()) >= self.most:
-            raise Conflict(f"You have {self.most} stores already", hint="Delete one first")
         vectorizer = await self._vectorizer(new.vectorizer, caller)
         now = datetime.now(UTC)
         store = Store(
@@ -120,7 +118,7 @@ class Stores:
             created_at=now,
             updated_at=now,
         )
-        return await self.book.add(store)
+        return await self.book.add(store, self.most)
 
     async def _vectorizer(self, name: str, caller: Caller) -> str:
         """The model's own name; one of an endpoint is tried, since only it can tell what it is good for.

@@ -44,4 +44,5 @@ class DocumentSettings:
     ] = 10_000
     open_stores: Annotated[int, Doc("store files that are kept open"), AtLeast(1)] = 64
     stores_per_user: Annotated[int, Doc("most stores of one user"), AtLeast(1)] = 1000
+    documents_per_store: Annotated[int, Doc("most documents of one store"), AtLeast(1)] = 100_000
     query_text: Annotated[Size, Doc("largest text of a query")] = MB

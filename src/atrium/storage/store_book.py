@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, insert, or_, select, update
+from sqlalchemy import Row, Select, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from atrium.core.documents import Permission, Reached, Share, Store, StoreChange
@@ -19,7 +19,7 @@ class StoredStores:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, store: Store) -> Store:
+    async def add(self, store: Store, most: int) -> Store:
         values = {
             "id": store.id,
             "owner_id": store.owner_id,
@@ -32,9 +32,12 @@ class StoredStores:
             "created_at": store.created_at,
             "updated_at": store.updated_at,
         }
+        own = select(func.count()).select_from(stores).where(stores.c.owner_id == store.owner_id)
         try:
             async with self._database.writing() as connection:
                 await connection.execute(insert(stores).values(values))
+                if (await connection.execute(own)).scalar_one() > most:
+                    raise Conflict(f"You have {most} stores already", hint="Delete one first")
         except IntegrityError:
             raise taken(store.name) from None
         return store
