@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from atrium.core.answers import Usage, Vectors
+from atrium.core.answers import Vectors
 from atrium.core.models import Ability
 from atrium.core.people import Caller
 from atrium.core.quotas import Worst
@@ -14,7 +14,7 @@ from atrium.core.requests import Embed
 from atrium.core.trails import Beside, Trail
 from atrium.core.usage import UsageRecord
 from atrium.services.embed import EmbedTexts
-from atrium.services.metered import Usher, tokens_of
+from atrium.services.metered import Usher
 
 DOOR = "lollms"
 """Of what was used when its request had long been answered."""
@@ -34,19 +34,12 @@ class EmbedBeside:
         Raises RateLimited, and what the embedding raises.
         """
         started = time.monotonic()
-        tokens = sum(tokens_of(one) for one in embed.inputs)
         names = self.usher.meant(embed.model, Ability.EMBEDDING)
-        hold = self.usher.meter.use(caller, names, Worst(tokens, tokens), asked=False)
         own = (trail or Trail()).aside()
-        try:
-            vectors = await self.embeddings(embed, caller, own)
-        except BaseException:
-            hold.settle(0, counts=False)
-            raise
-        told = vectors.usage.prompt_tokens
-        usage = vectors.usage if told else Usage(prompt_tokens=tokens)
-        hold.settle(usage.prompt_tokens, counts=True)
-        used = Beside(own.model or vectors.model, own.endpoint, usage, exact=bool(told))
+        vectors, usage = await self.usher.embed(
+            names, embed, caller, lambda: self.embeddings(embed, caller, own), asked=False
+        )
+        used = Beside(own.model or vectors.model, own.endpoint, usage, exact=bool(vectors.usage.prompt_tokens))
         if trail is None:
             self.note(record_beside(used, caller, DOOR, time.monotonic() - started))
         else:

@@ -25,6 +25,7 @@ PLANNED = 32_768
 """Tokens that are planned for an answer without a bound, by a model whose window is not known here."""
 
 
+Embedding = Callable[[], Awaitable[Vectors]]
 Asking = Callable[[int | None], Awaitable[Events]]
 """Asks for an answer of so many tokens at most; None: no bound but the window."""
 
@@ -77,6 +78,30 @@ class Usher:
             hold.settle(0, counts=False)
             raise
         return replace(answer, events=MeteredEvents(answer.events, hold, size.prompt, trail))
+
+    async def embed(
+        self,
+        names: tuple[str, ...],
+        embed: Embed,
+        caller: Caller,
+        ask: Embedding,
+        *,
+        asked: bool,
+    ) -> tuple[Vectors, Usage]:
+        """What `ask` gives, within the caller's quotas, and what it used: as told, else as reckoned.
+
+        `asked`: it counts as a request of the caller's. Raises RateLimited, and what `ask` raises.
+        """
+        tokens = sum(tokens_of(one) for one in embed.inputs)
+        hold = self.meter.use(caller, names, Worst(tokens, tokens), asked=asked)
+        try:
+            vectors = await ask()
+        except BaseException:
+            hold.settle(0, counts=False)
+            raise
+        usage = vectors.usage if vectors.usage.prompt_tokens else Usage(tokens)
+        hold.settle(usage.prompt_tokens, counts=True)
+        return vectors, usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +164,11 @@ class MeteredEmbedding:
     async def __call__(self, embed: Embed, caller: Caller, trail: Trail | None = None) -> Vectors:
         """Raises as MeteredChat does."""
         names = self.usher.names(caller, embed.model, Ability.EMBEDDING)
-        tokens = sum(tokens_of(one) for one in embed.inputs)
-        hold = self.usher.meter.use(caller, names, Worst(tokens, tokens))
-        try:
-            vectors = await self.embeddings(embed, caller, trail)
-        except BaseException:
-            hold.settle(0, counts=False)
-            raise
-        hold.settle(vectors.usage.prompt_tokens or tokens, counts=True)
+        vectors, usage = await self.usher.embed(
+            names, embed, caller, lambda: self.embeddings(embed, caller, trail), asked=True
+        )
         if not vectors.usage.prompt_tokens and trail is not None:
-            trail.estimated = Usage(tokens)
+            trail.estimated = usage
         return vectors
 
 
