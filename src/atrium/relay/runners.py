@@ -62,6 +62,8 @@ class Script:
     """Files of PNG or JPEG, by the numbers that the pieces give them."""
     keeps_ids: bool = False
     """The caller wants the ids of prompt and answer at the end."""
+    control: re.Pattern[str] | None = None
+    """Finds the vocabulary's control tokens, which a prompt with pictures has as text."""
 
 
 class RunnerRelay:
@@ -103,6 +105,7 @@ class RunnerRelay:
             "messages",
             pictures=pictures_of(chat),
             keeps_ids=chat.wants_context,
+            control=template.control_in(vocabulary),
         )
         _, dropped = told_variables(chat, template)
         told = (*dropped, *shape.dropped)
@@ -219,7 +222,7 @@ class RunnerPrepared:
     async def open(self, *, choice: int, max_tokens: int, seed: int | None) -> EventStream:
         script = self.script
         prompt = (
-            picture_prompt(script.pieces, script.pictures, self.runner.card.facts.vocabulary)
+            picture_prompt(script.pieces, script.pictures, self.runner.card.facts.vocabulary, script.control)
             if script.pictures
             else self.ids
         )

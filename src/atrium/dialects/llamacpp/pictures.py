@@ -32,29 +32,24 @@ def without_pictures(pieces: Sequence[Piece]) -> list[Piece]:
     return [piece for piece in pieces if isinstance(piece, str) or piece >= 0]
 
 
-def picture_prompt(pieces: Sequence[Piece], files: Sequence[bytes], vocabulary: Vocabulary) -> dict[str, object]:
-    """What `/completion` takes as `prompt`."""
+def picture_prompt(
+    pieces: Sequence[Piece], files: Sequence[bytes], vocabulary: Vocabulary, control: re.Pattern[str] | None
+) -> dict[str, object]:
+    """What `/completion` takes as `prompt`; `control` finds the vocabulary's control tokens."""
     names = {token: name for name, token in vocabulary.control.items()}
-    broken = breaker(vocabulary)
     # The engine adds the model's start token itself.
     rest = pieces[1:] if vocabulary.add_bos and pieces[:1] == [vocabulary.bos] else pieces
     text: list[str] = []
     for piece in rest:
         if isinstance(piece, str):
-            text.append(broken(piece))
+            text.append(broken(piece, control))
         else:
             text.append(MARK if piece < 0 else names.get(piece, ""))
     data = [base64.b64encode(files[number]).decode("ascii") for number in pictures_in(pieces)]
     return {"prompt_string": "".join(text), "multimodal_data": data}
 
 
-class Breaker:
-    def __init__(self, names: Sequence[str]) -> None:
-        self._pattern = re.compile("|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)))
-
-    def __call__(self, text: str) -> str:
-        return self._pattern.sub(lambda found: found.group()[:1] + BREAK + found.group()[1:], text)
-
-
-def breaker(vocabulary: Vocabulary) -> Breaker:
-    return Breaker([MARK, *(name for name in vocabulary.control if name)])
+def broken(text: str, names: re.Pattern[str] | None) -> str:
+    """With a break in the mark of pictures and in all of these names: none of them is read as what it says."""
+    whole = text.replace(MARK, MARK[:1] + BREAK + MARK[1:])
+    return whole if names is None else names.sub(lambda found: found.group()[:1] + BREAK + found.group()[1:], whole)

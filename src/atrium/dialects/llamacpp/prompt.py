@@ -52,7 +52,7 @@ def chat_pieces(
         "tools": vault.hide(tool_objects(tools)) if tools and template.knows_tools else None,
     }
     rendered = template.render(shaped, vault, now=now, variables=variables, expired=expired)
-    return split_prompt(rendered, vault, vocabulary)
+    return split_prompt(rendered, vault, template, vocabulary)
 
 
 def told_variables(chat: Chat, template: ChatTemplate) -> tuple[dict[str, JsonValue], tuple[str, ...]]:

@@ -28,6 +28,7 @@ from atrium.dialects.llamacpp.bounded_jinja import (
     check_numbers,
 )
 from atrium.dialects.llamacpp.known_templates import PLAIN
+from atrium.dialects.llamacpp.marks import any_of
 from atrium.dialects.llamacpp.markups import HERMES, markup_of
 from atrium.dialects.thoughts import THOUGHT
 
@@ -109,6 +110,7 @@ class ChatTemplate:
         self.knows_reasoning = THOUGHT in source
         self.markup = markup_of(source) if self.knows_tools else HERMES
         """How calls look; what knows no tools is told of them, and of this form, by us."""
+        self._control: tuple[Vocabulary, re.Pattern[str] | None] | None = None
         self.slow = False
         """It once took longer than the event loop has patience for."""
         if len(source) > LONGEST_SOURCE:
@@ -121,6 +123,12 @@ class ChatTemplate:
             self._template = environment.from_string(source or PLAIN)
         except COMPILING as error:
             raise Unsupported(f"The model's chat template cannot be compiled: {error}", param="messages") from None
+
+    def control_in(self, vocabulary: Vocabulary) -> re.Pattern[str] | None:
+        """Finds its control tokens; made once, as long as the template is not shared with another vocabulary."""
+        if self._control is None or self._control[0] is not vocabulary:
+            self._control = vocabulary, any_of(vocabulary.control)
+        return self._control[1]
 
     def render(
         self,
@@ -163,11 +171,10 @@ def _to_json(context: Context, value: object, **options: int | None) -> str:
     return vault.to_json(value, options.get("indent"))
 
 
-def split_prompt(rendered: str, vault: Vault, vocabulary: Vocabulary) -> list[Piece]:
+def split_prompt(rendered: str, vault: Vault, template: ChatTemplate, vocabulary: Vocabulary) -> list[Piece]:
     """Control tokens that the template wrote become ids; everything else stays text, neighbours joined."""
     pieces: list[Piece] = []
-    names = sorted((name for name in vocabulary.control if name), key=len, reverse=True)
-    control = re.compile("|".join(re.escape(name) for name in names)) if names else None
+    control = template.control_in(vocabulary)
     parts = vault.pattern.split(rendered)
     for index, part in enumerate(parts):
         if index % 2:
