@@ -49,6 +49,7 @@ def to(place: str) -> bytes:
 async def test_a_file_comes_through_its_redirects_under_the_name_that_was_asked_for() -> None:
     async with serving({"/a?x=1": to("/b"), "/b": ok(b"picture")}) as (url, heads):
         assert await LENIENT(f"{url}/a?x=1", most=100, place=PLACE) == b"picture"
+        assert await LENIENT(f"{url}/b", most=100, place=PLACE) == b"picture"
     assert all(b"host: localhost:" in head.lower() for head in heads)
 
 

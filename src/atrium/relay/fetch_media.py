@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
@@ -26,9 +24,16 @@ Judge = Callable[[str], str]
 """Why an address is not fetched from; empty where it is."""
 
 
-@dataclass(frozen=True, slots=True)
 class MediaFetch:
-    judge: Judge = refused_address
+    """All files come through one client, made when the first is fetched.
+
+    It keeps no connection: one that was checked for a name must not serve another, and there is nothing to close.
+    """
+
+    def __init__(self, judge: Judge = refused_address) -> None:
+        self._judge = judge
+        self._client: httpx2.AsyncClient | None = None
+        self._making = asyncio.Lock()
 
     async def __call__(self, url: str, *, most: int, place: str) -> bytes:
         """The file of at most so many bytes. Raises InvalidValue, which names the host and never what was fetched."""
@@ -46,18 +51,29 @@ class MediaFetch:
             raise InvalidValue(f"The file could not be fetched from {host}: {reason[:200]}", param=place) from None
 
     async def _follow(self, url: str, most: int, place: str) -> bytes:
-        # A client reads the machine's list of authorities from a file.
-        async with await asyncio.to_thread(partial(httpx2.AsyncClient, trust_env=False, timeout=TIMEOUT)) as client:
-            for _ in range(MOST_REDIRECTS + 1):
-                request = await checked_request(client, url, self.judge, place)
-                answer = await client.send(request, stream=True)
-                try:
-                    if answer.status_code not in REDIRECTS or "location" not in answer.headers:
-                        return await body_of(answer, most, place)
-                    url = urljoin(url, answer.headers["location"])
-                finally:
-                    await answer.aclose()
+        client = await self._own()
+        for _ in range(MOST_REDIRECTS + 1):
+            request = await checked_request(client, url, self._judge, place)
+            answer = await client.send(request, stream=True)
+            try:
+                if answer.status_code not in REDIRECTS or "location" not in answer.headers:
+                    return await body_of(answer, most, place)
+                url = urljoin(url, answer.headers["location"])
+            finally:
+                await answer.aclose()
         raise InvalidValue(f"The address leads on more than {MOST_REDIRECTS} times", param=place)
+
+    async def _own(self) -> httpx2.AsyncClient:
+        async with self._making:
+            if self._client is None:
+                # A client reads the machine's list of authorities from a file.
+                self._client = await asyncio.to_thread(new_client)
+            return self._client
+
+
+def new_client() -> httpx2.AsyncClient:
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+    return httpx2.AsyncClient(trust_env=False, timeout=TIMEOUT, limits=limits)
 
 
 async def checked_request(client: httpx2.AsyncClient, url: str, judge: Judge, place: str) -> httpx2.Request:
