@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,23 @@ def test_a_local_answer_is_explained_with_its_load_slot_and_speed(house: Running
     assert "'second' on this machine, slot 0" in told.stdout
     assert "'first' had to leave for it" in told.stdout
     assert "not honoured: service_tier" in told.stdout
+
+
+def test_waits_for_a_slot_are_measured(house: RunningServer) -> None:
+    names = ["queue-1", "queue-2", "queue-3"]
+    count, seconds = 'atrium_queue_seconds_count{model="second"}', 'atrium_queue_seconds_sum{model="second"}'
+    with house.client() as client, ThreadPoolExecutor(3) as pool:
+
+        def ask(name: str) -> int:
+            return client.post(CHAT, json=asked("second", max_tokens=50), headers={"X-Request-ID": name}).status_code
+
+        ask("warm-up")
+        before = metric(client, count), metric(client, seconds)
+        assert list(pool.map(ask, names)) == [200] * 3
+        waited = [explained(client, name)["waited"] for name in names]
+        assert metric(client, count) - before[0] == 3
+        assert metric(client, seconds) - before[1] == pytest.approx(sum(waited), abs=1e-3)
+        assert max(waited) > 0, "there is one slot"
 
 
 def test_a_client_that_left_is_explained_with_its_waits(house: RunningServer) -> None:
