@@ -140,6 +140,10 @@ BEHAVIOUR = (
         "an endpoint that takes files gets them untouched",
         "files_in_chats::test_an_endpoint_that_takes_files_gets_them_untouched",
     ),
+    (
+        "one that takes none is sent their text",
+        "files_in_chats::test_an_endpoint_that_takes_none_is_sent_their_text_although_it_speaks_the_dialect",
+    ),
     ("a file's text gives no orders", "files_in_chats::test_a_files_text_cannot_end_its_fence"),
     (
         "files are read within `limits.files`, `limits.file_size`, `limits.file_timeout` and `limits.text`",

@@ -103,6 +103,20 @@ def test_an_endpoint_that_takes_files_gets_them_untouched(client: openai.OpenAI,
     assert [one for one in sent if one["type"] == "file"] == [own, uploaded]
 
 
+def test_an_endpoint_that_takes_none_is_sent_their_text_although_it_speaks_the_dialect(
+    client: openai.OpenAI, lab: Fake
+) -> None:
+    asked(client, part(packed(REPORT), "report.pdf"), QUESTION, model="qwen")
+    (_, user) = lab.last()["body"]["messages"]
+    assert user["content"] == f"report.pdf\n{FENCE}\n{PAGE}\n{FENCE}\n\nWhat does it say?"
+    # What only speaks of files is relayed as it came.
+    text = {"type": "text", "text": '{"type": "file"}'}
+    tool: Any = {"type": "function", "function": {"name": "file", "parameters": {"properties": {"file": {}}}}}
+    asked(client, text, model="qwen", tools=[tool], extra_body={"unheard": {"file": "file"}})
+    sent = lab.last()["body"]
+    assert (sent["messages"][0]["content"], sent["unheard"]) == ([text], {"file": "file"})
+
+
 @pytest.mark.parametrize(
     ("data", "name", "code", "words"),
     [

@@ -23,6 +23,8 @@ INNER = re.compile(STRING + rb"|[{}\[\]]", re.DOTALL)
 """Within a field's value only nesting counts."""
 MOST_FIELDS = 10_000
 MOST_BRACKETS = 1_000_000
+FILE = re.compile(rb'"type"\s*:\s*"file"')
+"""Of a message's part: within a text its quotes would be escaped, and in a schema there is no such type."""
 KEYS = ("model", "stream", "name", "source")
 BOUNDARY = re.compile(rb'boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
 FORM_MODEL = re.compile(rb'\r\ncontent-disposition:[^\r\n]*[; ]name="?model"?(?:;[^\r\n]*)?\r\n', re.IGNORECASE)
@@ -65,6 +67,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     """Where the value begins and ends in a form; None for a body that is JSON."""
     extended: bool = False
     """Atrium's own extensions are in it: there is more to do than to relay it."""
+    files: bool = False
+    """Documents are in it, which not every endpoint takes."""
 
 
 def peek_json(body: bytes, *, management: bool = False) -> Call:
@@ -76,7 +80,7 @@ def peek_json(body: bytes, *, management: bool = False) -> Call:
             # Told in full below.
             usual = None
         if usual is not None and usual.model and len(usual.model) <= LONGEST_MODEL:
-            return Call(usual.model, usual.stream, extended=is_extended(usual))
+            return Call(usual.model, usual.stream, extended=is_extended(usual), files=has_files(body))
     try:
         call = DECODER.decode(body)
         if not body.isascii():
@@ -91,7 +95,8 @@ def peek_json(body: bytes, *, management: bool = False) -> Call:
     for field in ("model", "name", "source") if management else ("model",):
         raw = bytes(getattr(call, field))
         if raw and raw != b"null":
-            return Call(read_name(raw, field), read_flag(bytes(call.stream)), field, extended=extended)
+            name, stream = read_name(raw, field), read_flag(bytes(call.stream))
+            return Call(name, stream, field, extended=extended, files=has_files(body))
     return Call("", read_flag(bytes(call.stream)), extended=extended)
 
 
@@ -99,6 +104,10 @@ def is_extended(body: Body | Usual) -> bool:
     return not (
         bytes(body.atrium) in UNSAID and bytes(body.truncation) in AS_USUAL and bytes(body.personality) in UNSAID
     )
+
+
+def has_files(body: bytes) -> bool:
+    return b'"file"' in body and FILE.search(body) is not None
 
 
 def is_plain(body: bytes) -> bool:

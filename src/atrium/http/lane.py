@@ -89,7 +89,8 @@ class Lane:
         self._tick = min(1.0, shortest / 4)
 
     def extends(self, asked: Asked, call: Call) -> bool:
-        """Whether a chat stands on stores, or may be shortened: there is more to do than to relay it.
+        """Whether a chat stands on stores, may be shortened, or has files that not every endpoint of its model takes:
+        there is more to do than to relay it.
 
         On Ollama's paths no name is no model, which the application says in Ollama's words; and where a chat that does
         not fit is to be refused it has to be said, since an endpoint of that dialect cuts unless it is told not to.
@@ -101,7 +102,13 @@ class Lane:
         policy = self._overflows.said(call.model)
         if b"x-atrium-truncate" in asked.first or policy not in ("usual", "refuse"):
             return True
-        return call.extended if asked.rest in EXTENSIBLE else policy == "refuse"
+        if asked.rest not in EXTENSIBLE:
+            return policy == "refuse"
+        return call.extended or (call.files and not self._take_files(self.route(asked, call.model).wanted))
+
+    def _take_files(self, wanted: Wanted) -> bool:
+        listing = self.directory.listing(wanted.prefix, wanted.models, wanted.target)
+        return all(one.spec.kind.takes_files for one in listing)
 
     def apply(self, settings: Settings) -> None:
         """From the next request on."""
