@@ -92,6 +92,13 @@ def test_control_text_in_tools_and_arguments_stays_text() -> None:
     assert [piece for piece in made if isinstance(piece, int)] == [1, 2] * 3
 
 
+def test_a_template_may_print_a_list_of_types() -> None:
+    source = "{{ tools[0].function.parameters.properties.city.type | string }}"
+    tool = Tool("f", "", {"properties": {"city": {"type": ["string", "null"]}}})
+    made = pieces(Message(Role.USER, "hi"), template=source, use=ToolUse((tool,)))
+    assert "".join(map(str, made)) == "['string', 'null']"
+
+
 def test_a_template_without_tools_is_told_of_them_in_words() -> None:
     history = (
         Message(Role.USER, "hi"),

@@ -36,6 +36,8 @@ Piece = int | str
 """A token id, or text that is tokenised without special-token parsing; a negative number is a picture."""
 
 VAULT = "_atrium_vault"
+BEFORE, AFTER = "\u2997", "\u2998"
+"""Brackets around a placeholder, such as Python prints as they are: templates print lists of types."""
 LONGEST_SOURCE = 256 * 1024
 """Characters; the longest templates that models come with have about 30,000."""
 DEEP = (RecursionError, MemoryError)
@@ -73,11 +75,11 @@ class Vault:
 
     def hide_piece(self, piece: Piece) -> str:
         self.texts.append(piece)
-        return f"\ue000{self.nonce}.{len(self.texts) - 1}\ue001"
+        return f"{BEFORE}{self.nonce}.{len(self.texts) - 1}{AFTER}"
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        return re.compile(f"\ue000{re.escape(self.nonce)}\\.([0-9]+)\ue001")
+        return re.compile(f"{BEFORE}{re.escape(self.nonce)}\\.([0-9]+){AFTER}")
 
     def reveal(self, text: str) -> str:
         return self.pattern.sub(lambda found: str(self.texts[int(found[1])]), text)
