@@ -175,12 +175,16 @@ def test_a_model_that_is_to_go_after_an_answer_is_gone_when_that_is_whole(home: 
 
 
 def test_a_model_that_makes_vectors_goes_as_well(home: RunningServer) -> None:
-    def loaded() -> bool:
+    def loaded() -> int:
+        """The window that it is loaded with; 0: it is not."""
         listed = exchange(home.url, get("/api/ps", f"Authorization: Bearer {home.key}")).body
-        return any(one["name"] == "vectors:latest" for one in json.loads(listed)["models"])
+        rows = [one for one in json.loads(listed)["models"] if one["name"] == "vectors:latest"]
+        return rows[0]["context_length"] if rows else 0
 
-    assert ask(home, "/api/embed", {"model": "vectors", "input": "a", "keep_alive": -1}).status == 200
-    assert loaded()
+    asked = {"model": "vectors", "input": "a", "keep_alive": -1, "options": {"num_ctx": 300, "num_gpu": 1}}
+    answer = ask(home, "/api/embed", asked)
+    assert (answer.status, answer.header("x-atrium-dropped")) == (200, "options.num_gpu")
+    assert loaded() == 300
     refused = ask(home, "/api/generate", {"model": "vectors", "keep_alive": 5})
     assert (refused.status, json.loads(refused.body)["error"]) == (400, '"vectors" does not support generate')
     assert json.loads(ask(home, "/api/generate", {"model": "vectors", "keep_alive": 0}).body)["done_reason"] == "unload"
@@ -298,6 +302,24 @@ def test_a_pull_of_what_was_nearly_named_says_what_was_meant(home: RunningServer
 def test_a_model_of_none_is_refused_before_anything_is_told(home: RunningServer, stream: bool) -> None:
     answer = ask(home, "/api/create", {"model": "x", "from": "nobody", "stream": stream})
     assert (answer.status, json.loads(answer.body)) == (404, {"error": "model 'nobody' not found"})
+
+
+def test_an_endpoints_model_is_here_for_who_pulls_it_and_is_not_changed(home: RunningServer) -> None:
+    for name in ("qwen", "lab/qwen", "llama3:latest"):
+        assert json.loads(ask(home, "/api/pull", {"model": name, "stream": False}).body) == {"status": "success"}
+        for path, body in (("copy", {"source": name, "destination": "x"}), ("create", {"model": "x", "from": name})):
+            refused = ask(home, f"/api/{path}", body)
+            assert (refused.status, "is an endpoint's" in json.loads(refused.body)["error"]) == (400, True)
+
+
+def test_parameters_of_no_use_here_are_named_when_a_model_is_made(home: RunningServer) -> None:
+    parameters = {"num_gpu": 1, "temperature": 0.5, "mirostat": 1, "mirostat_tau": 3}
+    made = ask(home, "/api/create", {"model": "tuned", "from": "parrot", "parameters": parameters})
+    assert (made.status, lines_of(made)[-1]) == (200, {"status": "success"})
+    assert made.header("x-atrium-dropped") == "parameters.num_gpu, parameters.mirostat, parameters.mirostat_tau"
+    shown = json.loads(ask(home, "/api/show", {"model": "tuned"}).body)
+    assert shown["parameters"].split() == ["temperature", "0.5"]
+    assert ask(home, "/api/delete", {"model": "tuned"}, method="DELETE").status == 200
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../b", "/x", "a//b", "x/", "."])

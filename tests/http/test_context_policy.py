@@ -21,7 +21,7 @@ FAKES = {"ATRIUM_MODELS__INSTALL_DEFAULTS": "false", "ATRIUM_MODELS__ALLOW_FAKE"
 CONFIG = """
 models:
   context_policy: refuse
-  context_policies: {sums: summarize, far-sums: summarize, eases: left, as-usual: usual, far-usual: usual}
+  context_policies: {sums: summarize, "far-sums:latest": summarize, eases: left, as-usual: usual, far-usual: usual}
 """
 Json = dict[str, Any]
 
@@ -160,7 +160,11 @@ def test_an_ollama_endpoint_refuses_where_nothing_is_to_be_cut(server: RunningSe
             assert (refused.status_code, "context length" in refused.json()["error"]) == (400, True), refused.text
         assert [body["truncate"] for body in far.bodies] == [False] * 3
         assert {"system": "Be brief.", "context": [1, 2]}.items() <= far.bodies[1].items()
-        assert ask(server, "/api/generate", model="far", prompt="Hello").json()["response"] == "nothing"
+        options = {"num_gpu": 3, "mirostat": 2, "mirostat_tau": 4.5, "num_keep": 5, "num_predict": 9}
+        fits = ask(server, "/api/generate", model="far", prompt="Hello", options=options, shift=False, keep_alive="1m")
+        assert (fits.json()["response"], fits.headers.get("x-atrium-dropped")) == ("nothing", None)
+        assert far.bodies[-1]["options"] == options
+        assert (far.bodies[-1]["shift"], far.bodies[-1]["keep_alive"]) == (False, 60)
 
 
 def test_as_usual_an_ollama_endpoint_is_relayed_what_it_was_sent(server: RunningServer) -> None:

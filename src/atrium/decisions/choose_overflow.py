@@ -32,4 +32,5 @@ class Overflows:
 
     def said(self, model: str) -> ContextPolicy:
         """The server's word."""
-        return self.models.get(model) or self.models.get(model.removesuffix(LATEST), self.default)
+        plain = model.removesuffix(LATEST)
+        return self.models.get(model) or self.models.get(plain) or self.models.get(plain + LATEST, self.default)

@@ -13,7 +13,7 @@ from atrium.core.requests import JsonValue
 from atrium.dialects.fields import Fields, shown
 from atrium.dialects.ollama.listings import plain
 from atrium.dialects.ollama.messages import read_messages
-from atrium.dialects.ollama.options import read_options
+from atrium.dialects.ollama.options import OPTIONS, read_options
 from atrium.dialects.ollama.request import parse_model
 from atrium.dialects.ollama.template import to_jinja
 
@@ -41,6 +41,8 @@ class Created:
     file: str
     """sha256 of that file in hex; empty where it is made of a model."""
     config: ModelConfig
+    dropped: tuple[str, ...] = ()
+    """Parameters that no engine here has a use for."""
 
 
 def parse_source(fields: Fields) -> str:
@@ -81,6 +83,7 @@ def parse_create(fields: Fields) -> Created:
             context=options.tuning.context,
             license=licence_of(fields.raw("license")),
         ),
+        tuple(name.replace(OPTIONS, "parameters.") for name in options.tuning.unmet),
     )
 
 

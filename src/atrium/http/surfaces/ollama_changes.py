@@ -77,7 +77,7 @@ class Changes:
         created = parse_create(fields)
         exchange_of(request.scope).deed = f"model {created.name} of {created.base or created.file}"
         stream = fields.flag("stream", default=True)
-        return await answered(request, self._created(created), {}, stream=stream)
+        return await answered(request, self._created(created), dropped_header(created.dropped), stream=stream)
 
     async def copy(self, request: Request) -> Response:
         """The same model under another name; deleting one leaves the other."""
