@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 
@@ -68,6 +68,20 @@ def test_a_sent_file_becomes_a_model_that_answers(home: RunningServer, sdk: Any,
 
 
 @contextmanager
+def served(handler: Callable[..., BaseHTTPRequestHandler]) -> Generator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
 def shop(folder: Path) -> Generator[tuple[str, list[str]]]:
     """A web server with the files of a folder, and the paths that it was asked for."""
     asked: list[str] = []
@@ -76,15 +90,8 @@ def shop(folder: Path) -> Generator[tuple[str, list[str]]]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002 - the library's
             asked.append(self.path)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(partial(Handler, directory=str(folder))) as url:
+        yield url, asked
 
 
 def test_a_file_is_pulled_from_its_address_once(home: RunningServer, sdk: Any, weights: Path, tmp_path: Path) -> None:
@@ -105,6 +112,28 @@ def test_a_file_is_pulled_from_its_address_once(home: RunningServer, sdk: Any, w
             list(sdk.pull(f"{url}/far.bin", stream=True))
     assert sdk.chat("far", [{"role": "user", "content": "hi"}], options={"num_predict": 1}).eval_count == 1
     sdk.delete("far")
+
+
+def test_a_pull_that_its_client_has_left_is_given_up(home: RunningServer) -> None:
+    left = threading.Event()
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(1 << 30))
+            self.end_headers()
+            self.wfile.write(b"GGUF" + bytes(2 << 20))
+            self.rfile.read(1)
+            left.set()
+
+        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - the library's name
+
+    with served(Endless) as url, home.client() as plain:
+        with plain.stream("POST", "/api/pull", json={"model": f"{url}/endless.gguf"}) as answer:
+            lines = answer.iter_lines()
+            assert json.loads(next(lines)) == {"status": "pulling manifest"}
+            assert "pulling" in json.loads(next(lines))["status"]
+        assert left.wait(30)
 
 
 def test_long_entries_of_a_file_are_told_to_who_asks_for_all(home: RunningServer, sdk: Any, weights: Path) -> None:

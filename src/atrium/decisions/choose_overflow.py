@@ -31,6 +31,8 @@ class Overflows:
         return chat.overflow or (chat.usual_overflow or "refuse" if policy == "usual" else policy)
 
     def said(self, model: str) -> ContextPolicy:
-        """The server's word."""
+        """The server's word. Asked for every chat that is relayed, and mostly there is only one."""
+        if not self.models:
+            return self.default
         plain = model.removesuffix(LATEST)
         return self.models.get(model) or self.models.get(plain) or self.models.get(plain + LATEST, self.default)
