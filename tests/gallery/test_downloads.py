@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from atrium.core.errors import AtriumError, InstallFailed, InvalidValue, NotFound
+from atrium.core.errors import AtriumError, Conflict, InstallFailed, InvalidValue, NotFound
 from atrium.core.models import Installing
 from atrium.decisions.judge_address import refused_for_install
 from atrium.gallery.build import Builder
@@ -170,6 +170,22 @@ async def test_what_somebody_installs_goes_on_when_those_who_joined_have_left(
         await asyncio.gather(waiting, return_exceptions=True)
         here.held.set()
         assert (await installer.finished("model")).size == len(model)
+
+
+async def test_a_file_does_not_stand_for_another_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: bytes
+) -> None:
+    async with shop(model) as here, shop(model) as there, installing(tmp_path, monkeypatch) as (installer, _, _):
+        here.held.clear()
+        await installer.install(f"{here.url}/model.gguf")
+        for _ in range(2):
+            with pytest.raises(Conflict, match=f"from {here.url}/model.gguf already"):
+                await installer.install(f"{there.url}/model.gguf")
+            here.held.set()
+            await installer.finished("model")
+        await installer.install(f"{here.url}/model.gguf?again=1")
+        await installer.finished("model")
+        assert (len(here.heads), len(there.heads)) == (2, 0)
 
 
 @pytest.mark.parametrize(

@@ -341,7 +341,7 @@ class Gallery(Protocol):
         `source` is a name of the built-in index, the path or the http or https address of a GGUF file, or
         `fake:NAME?…`; `name` is another name than the source's own. `held`: it ends when nobody waits for it any more.
         Raises NotFound for an unknown source (with the nearest), Forbidden for `fake:` where not allowed, InvalidValue
-        for what is no name.
+        for what is no name, Conflict where the name is another source's.
         """
         ...
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from atrium.core.errors import AtriumError, Forbidden, InstallFailed, InvalidValue, ModelNotFound, NotFound
+from atrium.core.errors import AtriumError, Conflict, Forbidden, InstallFailed, InvalidValue, ModelNotFound, NotFound
 from atrium.core.events import Tell
 from atrium.core.models import Available, Installing, ModelCard
 from atrium.decisions.fake_address import SCHEME, fake_card
@@ -51,6 +51,8 @@ class Installer:
         self._jobs: dict[str, asyncio.Task[ModelCard]] = {}
         self._waiting: Counter[str] = Counter()
         """How many wait for each."""
+        self._sources: dict[str, str] = {}
+        """Where each comes from."""
         self._own: set[str] = set()
         """What goes on when nobody waits for it any more."""
 
@@ -78,6 +80,7 @@ class Installer:
             raise InvalidValue(f"'{name[:100]}' is no name: {RULE}", param="model")
         job = self._jobs.get(name)
         ended = job is None or job.done()
+        self._check_source(name, source, busy=not ended)
         if not held:
             self._own.add(name)
         elif ended:
@@ -88,6 +91,7 @@ class Installer:
             if len(self._jobs) >= MOST_JOBS:
                 raise InvalidValue(f"{MOST_JOBS} installations are under way already", param="sources")
             self._library.under_way(name, Installing(name, "waiting"))
+            self._sources[name] = without_query(source)
             self._jobs[name] = asyncio.create_task(self._run(name, source), name=f"install {name}")
         return self._library.snapshot().installing.get(name) or Installing(name, "waiting")
 
@@ -120,6 +124,14 @@ class Installer:
         await asyncio.to_thread(self._library.remove, name)
         self._jobs.pop(name, None)
         self._tell("model.deleted", {"model": name})
+
+    def _check_source(self, name: str, source: str, *, busy: bool) -> None:
+        """Files behind addresses are often named alike. Raises Conflict where one would stand for another."""
+        card = self._library.snapshot().cards.get(name)
+        known = self._sources.get(name, "") if busy else card.source if card and not card.adopted else ""
+        if known and known != without_query(source) and (busy or source.startswith(ADDRESSES)):
+            hint = "Wait for it, or delete it, and ask again"
+            raise Conflict(f"There is a model '{name}' from {known} already", hint=hint, param="sources")
 
     async def _name_of(self, source: str) -> str:
         """The name that the model will have. Raises NotFound, Forbidden, InvalidValue."""
@@ -188,6 +200,7 @@ class Installer:
     def _forget_ended(self) -> None:
         self._jobs = {name: job for name, job in self._jobs.items() if not job.done()}
         self._own &= self._jobs.keys()
+        self._sources = {name: source for name, source in self._sources.items() if name in self._jobs}
 
 
 def name_at(url: str) -> str:
