@@ -133,18 +133,18 @@ def test_an_ollama_endpoints_chat_goes_on_with_a_summary(server: RunningServer, 
 
 @pytest.mark.parametrize("how", ["left", "middle", "summarize"])
 def test_an_ollama_endpoint_is_shortened_for_as_the_request_asks(server: RunningServer, how: str) -> None:
-    far = Endpoint("ollama", "far-usual", window=1000, strict=True, reply=lambda _: "yes")
+    far = Endpoint("ollama", "far-usual", window=3000, strict=True, reply=lambda _: "yes")
     with beside(server, far):
         answer = ask(server, "/api/chat", {"X-Atrium-Truncate": how}, model="far-usual", messages=told(60))
         assert 1 <= gone(answer) < 60
         assert ("Q0:" in far.prompts[-1].partition(SUMMARISED)[0]) is (how == "middle")
         assert (SUMMARISED in far.prompts[-1]) is (how == "summarize")
-        options = {"num_ctx": 800, "num_predict": 20}
+        options = {"num_ctx": 1800, "num_predict": 20}
         less = ask(
             server, "/api/chat", {"X-Atrium-Truncate": how}, model="far-usual", messages=told(60), options=options
         )
         assert gone(less) > gone(answer)
-        assert far.bodies[-1]["options"]["num_ctx"] == 800
+        assert far.bodies[-1]["options"]["num_ctx"] == 1800
 
 
 def test_an_ollama_endpoint_refuses_where_nothing_is_to_be_cut(server: RunningServer) -> None:
