@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -75,6 +77,10 @@ def test_a_key_made_or_revoked_beside_a_server_counts_at_once(live: RunningServe
         (("models", "install"), 1, "--defaults"),
         (("models", "show", "nope"), 1, "does not exist"),
         (("keys", "create"), 2, "--user"),
+        (("keys", "create", "--user", "admin", "--alias", "x", "--path", "v1/*"), 1, "every path begins with '/'"),
+        (("quotas", "set", "--requests", "5", "--per", "week"), 2, "month"),
+        (("quotas", "set", "--requests", "-5", "--per", "day"), 2, "--requests"),
+        (("chat",), 1, "Nothing was asked"),
         (("nonsense",), 2, "nonsense"),
     ],
 )
@@ -153,6 +159,10 @@ class Terminal:
         os.write(self.screen, text.encode())
 
     def end(self) -> int:
+        """What is still shown is read, since a program that cannot write cannot end."""
+        with contextlib.suppress(OSError):
+            while shown := os.read(self.screen, 65_536):
+                self.shown += shown.decode("utf-8", "replace")
         _, status = os.waitpid(self.pid, 0)
         os.close(self.screen)
         return os.waitstatus_to_exitcode(status)
@@ -191,3 +201,22 @@ def test_ctrl_c_ends_the_answer_and_not_the_conversation(live: RunningServer) ->
     terminal.until("Forgotten")
     terminal.type("/exit\n")
     assert terminal.end() == 0
+
+
+def test_a_password_is_asked_for_on_a_terminal_and_never_shown(folder: Path) -> None:
+    words = ("users", "create", "ann", "--password", "-", "--data-dir", str(folder))
+    terminal = Terminal(*ATRIUM, *words, home=folder.parent)
+    terminal.until("New password: ")
+    terminal.type("correct horse\n")
+    terminal.until("Again: ")
+    terminal.type("correct horse\n")
+    terminal.until("was created")
+    assert terminal.end() == 0
+    assert "horse" not in terminal.shown
+
+
+def test_a_command_beside_a_server_loads_no_server() -> None:
+    heavy = {"atrium.app", "fastapi", "sqlalchemy", "uvloop"}
+    script = f"import sys, atrium.cli; print(*({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

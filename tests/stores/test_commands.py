@@ -35,6 +35,46 @@ def test_stores_are_made_filled_and_searched_by_commands(shop: Shop, tmp_path: P
     assert stores("list", "--user", "nobody-here")[0] == 1
 
 
+def test_a_store_is_shared_and_emptied_by_commands(shop: Shop, tmp_path: Path) -> None:
+    file = tmp_path / "rules of 2026.txt"
+    file.write_text("Vacation is 25 days a year.")
+
+    def stores(*words: str) -> str:
+        done = command(shop.server.data_dir, "stores", *words, **FAKES)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    stores("create", "ours", "--user", "bob")
+    stores("add", "ours", str(file), "--user", "bob")
+    assert "read_query" in stores("share", "ours", "eve", "--user", "bob")
+    assert "read_write" in stores("share", "ours", "eve", "--permission", "read_write", "--user", "bob")
+    assert file.name in stores("query", "ours", "vacation", "--user", "eve")
+    stores("unshare", "ours", "eve", "--user", "bob")
+    refused = command(shop.server.data_dir, "stores", "query", "ours", "vacation", "--user", "eve", **FAKES)
+    assert "There is no store 'ours' that eve may query" in refused.stderr
+    assert "--user NAME" in refused.stderr
+    (row,) = json.loads(stores("documents", "ours", "--user", "bob", "--json"))
+    assert (row["filename"], row["status"]) == (file.name, "indexed")
+    assert file.name in stores("documents", "ours", "--user", "bob")
+    stores("remove", "ours", file.name, "--user", "bob")
+    assert "There are no documents." in stores("documents", "ours", "--user", "bob")
+    stores("delete", "ours", "--user", "bob")
+    assert "ours" not in stores("list", "--user", "bob")
+
+
+def test_files_that_would_replace_one_another_and_folders_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    files = [tmp_path / part / "readme.md" for part in ("a", "b")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text("words")
+    twice = command(folder, "stores", "add", "papers", *map(str, files), **FAKES)
+    assert (twice.returncode, "readme.md" in twice.stderr) == (1, True)
+    whole = command(folder, "stores", "add", "papers", str(tmp_path), **FAKES)
+    assert whole.returncode == 2
+    assert "is a directory" in whole.stderr
+
+
 def test_without_a_server_they_work_on_the_folder(tmp_path: Path) -> None:
     folder, file = tmp_path / "data", tmp_path / "a.txt"
     file.write_text("some words")

@@ -16,7 +16,7 @@ import typer
 
 from atrium.cli.door import Door, door, told
 from atrium.cli.options import FAILURE, Config, DataDir, loaded, run
-from atrium.core.errors import AtriumError, UpstreamFailed
+from atrium.core.errors import AtriumError, InvalidValue, UpstreamFailed
 
 COMMANDS = "/exit ends, /clear forgets, /model NAME changes the model, /help shows this; Ctrl-C stops an answer"
 DATA = "data: "
@@ -45,7 +45,10 @@ def chat_command(
             if sys.stdin.isatty():
                 await talk(api, conversation)
                 return True
-            return await answer(api, conversation, sys.stdin.read())
+            question = sys.stdin.read()
+            if not question.strip():
+                raise InvalidValue("Nothing was asked", hint='Ask with: echo "a question" | atrium chat')
+            return await answer(api, conversation, question)
 
     if not run(work()):
         raise typer.Exit(FAILURE)

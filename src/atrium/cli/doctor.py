@@ -16,14 +16,12 @@ from pathlib import Path
 import psutil
 import typer
 
-from atrium.cli.options import FAILURE, AsJson, Config, DataDir, environment, fail, loaded, run
+from atrium.cli.options import FAILURE, AsJson, Config, DataDir, fail, loaded, run
 from atrium.cli.printing import print_json, print_table, size
 from atrium.core.errors import AtriumError
 from atrium.engines.memory import read_budget, read_memory
 from atrium.settings.tree import Loaded
 from atrium.storage.folder import DataFolder
-from atrium.storage.opening import open_storage
-from atrium.storage.secrets import read_pepper
 
 LEAST_MEMORY = 2 * 1024**3
 LEAST_DISK = 1024**3
@@ -130,6 +128,10 @@ def running(read: Loaded) -> bool:
 
 
 def check_database(read: Loaded) -> Finding:
+    from atrium.cli.inside import environment  # noqa: PLC0415  # slow to load, and only this check needs it
+    from atrium.storage.opening import open_storage  # noqa: PLC0415
+    from atrium.storage.secrets import read_pepper  # noqa: PLC0415
+
     async def work() -> None:
         folder = DataFolder(read.data_dir)
         pepper = read_pepper(folder.secrets, environment().pepper)

@@ -11,10 +11,7 @@ from typing import IO, Any
 
 import httpx2
 
-from atrium.app import opened
-from atrium.cli.options import environment
 from atrium.core.errors import AtriumError, UpstreamFailed
-from atrium.http.server import control_app
 from atrium.settings.tree import Loaded
 from atrium.storage.folder import DataFolder
 
@@ -89,11 +86,13 @@ async def door(loaded: Loaded) -> AsyncGenerator[Door]:
             except httpx2.TransportError as error:
                 raise UpstreamFailed(f"The server went away: {error or type(error).__name__}") from None
             return
-    async with opened(loaded, environment(), tell=silent) as atrium:
-        await atrium.services.configure_model.settled()
-        inside = httpx2.ASGITransport(control_app(atrium.app))
-        async with httpx2.AsyncClient(transport=inside, base_url=BASE, timeout=PATIENCE) as client:
-            yield Door(client, live=False)
+    from atrium.cli.inside import application  # noqa: PLC0415  # a second of loading that a running server saves us
+
+    async with (
+        application(loaded) as inside,
+        httpx2.AsyncClient(transport=inside, base_url=BASE, timeout=PATIENCE) as client,
+    ):
+        yield Door(client, live=False)
 
 
 async def answers(client: httpx2.AsyncClient) -> bool:
@@ -102,7 +101,3 @@ async def answers(client: httpx2.AsyncClient) -> bool:
         return (await client.get("/internal/health")).is_success
     except httpx2.TransportError:
         return False
-
-
-def silent(name: str, fields: object) -> None:
-    """A command tells in its own words what happened."""

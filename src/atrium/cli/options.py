@@ -12,7 +12,6 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from atrium.app import Environment
 from atrium.core.errors import AtriumError
 from atrium.settings.load import load
 from atrium.settings.tree import Loaded
@@ -34,10 +33,6 @@ FAILURE = 1
 def loaded(data_dir: Path | None, config: Path | None) -> Loaded:
     """Raises ConfigError."""
     return load(config, data_dir, os.environ)
-
-
-def environment() -> Environment:
-    return Environment(os.environ.get("ATRIUM_ADMIN_PASSWORD") or None, os.environ.get("ATRIUM_PEPPER") or None)
 
 
 def fail(error: AtriumError) -> typer.Exit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,12 @@ from atrium.cli.printing import moment, print_json, print_table
 from atrium.core.errors import InvalidValue
 
 commands = typer.Typer(no_args_is_help=True, help="How much users, keys and models may be used.")
+
+
+class Period(Enum):
+    MINUTE = "minute"
+    DAY = "day"
+    MONTH = "month"
 
 
 @commands.command("list")
@@ -36,16 +43,19 @@ def list_quotas(as_json: AsJson = False, data_dir: DataDir = None, config: Confi
 
 @commands.command("set")
 def set_quota(
-    per: Annotated[str, typer.Option(help="minute, day or month")],
-    requests: Annotated[int | None, typer.Option(help="So many requests")] = None,
-    tokens: Annotated[int | None, typer.Option(help="So many tokens, prompt and answer together")] = None,
+    per: Annotated[Period, typer.Option(help="A minute from the first use on, or the calendar's day or month, UTC")],
+    requests: Annotated[int | None, typer.Option(min=0, help="So many requests")] = None,
+    tokens: Annotated[int | None, typer.Option(min=0, help="So many tokens, prompt and answer together")] = None,
     user: Annotated[str | None, typer.Option(help="For this user; * for every user for themself")] = None,
     key: Annotated[str | None, typer.Option(help="For this key: its id, its prefix or its alias")] = None,
     model: Annotated[str, typer.Option(help="For models that match this pattern")] = "",
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Set a quota of requests, of tokens, or of both; the same again takes another amount."""
+    """Set a quota of requests, of tokens, or of both; the same again takes another amount.
+
+    For whom nothing says, it is everybody's together.
+    """
 
     async def work() -> None:
         amounts = {"requests": requests, "tokens": tokens}
@@ -53,11 +63,11 @@ def set_quota(
             raise InvalidValue("No amount was given", hint="Give it with --requests or --tokens")
         async with door(loaded(data_dir, config)) as api:
             key_id = (await found_key(api, key))["id"] if key else None
-            subject = {"user": user, "key_id": key_id, "model": model, "period": per}
+            subject = {"user": user, "key_id": key_id, "model": model, "period": per.value}
             for measure, amount in amounts.items():
                 if amount is not None:
                     quota = await api.put("/api/admin/quotas", {**subject, "measure": measure, "amount": amount})
-                    print(f"Quota {quota['id']}: {amount} {measure} per {per} for {whom(quota)}.")
+                    print(f"Quota {quota['id']}: {amount} {measure} per {per.value} for {whom(quota)}.")
 
     run(work())
 

@@ -6,11 +6,9 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
-import uvloop
 
-from atrium.app import Onlookers, serve
 from atrium.cli.banner import banner
-from atrium.cli.options import Config, DataDir, environment, fail, loaded
+from atrium.cli.options import Config, DataDir, fail, loaded
 from atrium.cli.progress import ProgressView
 from atrium.core.errors import AtriumError
 from atrium.settings.tree import Loaded
@@ -23,6 +21,11 @@ def serve_command(
     config: Config = None,
 ) -> None:
     """Start the server."""
+    import uvloop  # noqa: PLC0415  # all of this is for the server alone, and slows every other command
+
+    from atrium.app import Onlookers, serve  # noqa: PLC0415
+    from atrium.cli.inside import environment  # noqa: PLC0415
+
     try:
         read = with_address(loaded(data_dir, config), host, port)
 

@@ -17,7 +17,7 @@ from atrium.core.errors import InvalidValue, NotFound
 STDIN = "-"
 commands = typer.Typer(no_args_is_help=True, help="Who may use the server.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name")]
-Password = Annotated[str | None, typer.Option("--password", help="The password; - reads it from standard input")]
+Password = Annotated[str | None, typer.Option("--password", help="The password; - asks for it or reads a pipe")]
 
 
 @commands.command("list")
@@ -125,10 +125,10 @@ async def found(api: Door, name: str) -> dict[str, Any]:
 
 
 def typed(password: str | None) -> str:
-    """As given, from standard input for `-`, or asked for twice on a terminal. Raises InvalidValue."""
-    if password == STDIN:
+    """As given, from standard input for `-`, or asked for twice on a terminal, unseen. Raises InvalidValue."""
+    if password == STDIN and not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\n")
-    if password is not None:
+    if password is not None and password != STDIN:
         return password
     if not sys.stdin.isatty():
         raise InvalidValue("No password was given", hint="Give it with --password, or --password - to read it")

@@ -18,6 +18,8 @@ SECRET_BYTES = 24
 LONGEST_ALIAS = 100
 MOST_GLOBS = 64
 LONGEST_GLOB = 200
+BEGINS_A_PATH = "/*?["
+"""A slash, or what may stand for one. A key for any other pattern would be good for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,9 @@ class IssueKey:
             raise Unprocessable("The key would have expired already", param="expires_at")
         check_globs(wish.scopes.models, "models")
         check_globs(wish.scopes.paths, "paths")
+        for glob in wish.scopes.paths:
+            if glob[0] not in BEGINS_A_PATH:
+                raise Unprocessable(f"No path matches '{glob}': every path begins with '/'", param="paths")
         prefix = f"lollms_{secrets.token_hex(PREFIX_BYTES)}"
         secret = secrets.token_hex(SECRET_BYTES)
         mac = mac_of(self.pepper, prefix, secret)
