@@ -52,10 +52,24 @@ def test_the_overlap_begins_on_a_word() -> None:
         assert after.text.startswith("word")
 
 
-def test_a_chunk_knows_the_page_that_it_begins_on() -> None:
-    text = "a" * 50 + "\n\n" + "b" * 50
-    pages = (Page(1, 0, 50), Page(2, 52, 102))
-    assert [chunk.page for chunk in split_text(text, 64, 0, pages)] == [1, 2]
+def test_a_chunk_never_leaves_its_page() -> None:
+    text = "Contents: alpha, beta.\n\nalpha\n\nbeta " + "b" * 70
+    pages = (Page(1, 10, 22), Page(2, 24, 29), Page(3, 31, len(text)))
+    begun = [(chunk.text.split()[0][:5], chunk.page) for chunk in split_text(text, 64, 16, pages)]
+    assert begun == [("Conte", 1), ("alpha", 2), ("beta", 3), ("bbbbb", 3)]
+
+
+@given(TEXTS, st.lists(st.integers(0, 600), max_size=6), st.integers(16, 80), st.integers(0, 60))
+def test_pages_leave_nothing_out_either(text: str, ends: list[int], size: int, overlap: int) -> None:
+    starts = [0, *sorted(min(end, len(text)) for end in ends), len(text)]
+    pages = tuple(Page(number, *span) for number, span in enumerate(pairwise(starts), 1))
+    covered: set[int] = set()
+    for chunk in split_text(text, size, overlap, pages):
+        page = pages[(chunk.page or 0) - 1]
+        assert page.start <= chunk.start < chunk.end <= page.end
+        assert text[chunk.start : chunk.end] == chunk.text
+        covered.update(range(chunk.start, chunk.end))
+    assert not "".join(c for place, c in enumerate(text) if place not in covered).strip()
 
 
 def test_no_letter_is_parted_from_its_marks() -> None:

@@ -216,7 +216,8 @@ def test_a_page_and_a_slide_are_cited_with_their_numbers(ann: httpx2.Client, sto
     assert [page["page"] for page in text["pages"]] == [1, 2, 3]
     for page, words in zip(text["pages"], ("alpha", "beta", "gamma"), strict=True):
         assert words in text["text"][page["start_pos"] : page["end_pos"]]
-    assert all(hit["page"] == 1 for hit in everything(ann, store))
+    found = {hit["chunk_text"].split()[0]: hit["page"] for hit in everything(ann, store) if hit["file_path"] == "a.pdf"}
+    assert found == {"alpha": 1, "beta": 2, "gamma": 3}
 
 
 def test_a_file_over_the_limit_is_413_and_leaves_nothing(shop: Shop, ann: httpx2.Client, store: str) -> None:

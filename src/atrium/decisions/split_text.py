@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from atrium.core.documents import Chunk, Page
 
@@ -21,15 +21,23 @@ def split_text(text: str, size: int, overlap: int, pages: Sequence[Page] = ()) -
     """Chunks of at most `size` characters in order, without blanks at their ends; each character that is no blank is
     in at least one. `overlap` is less than `size`.
 
-    A chunk begins on a word where the overlap has a blank.
+    A chunk begins on a word where the overlap has a blank. It never leaves its page, so that what is found in it is
+    found on the page that is cited.
     """
-    starts = [page.start for page in pages]
     chunks: list[Chunk] = []
-    for start, end in spans(text, size, min(overlap, size // 2)):
-        place = bisect_right(starts, start) - 1
-        page = pages[max(place, 0)].number if pages else None
-        chunks.append(Chunk(start, end, text[start:end], page))
+    for number, begin, end in parts(text, pages):
+        for start, stop in spans(text[begin:end], size, min(overlap, size // 2)):
+            chunks.append(Chunk(begin + start, begin + stop, text[begin + start : begin + stop], number))
     return tuple(chunks)
+
+
+def parts(text: str, pages: Sequence[Page]) -> Iterator[tuple[int | None, int, int]]:
+    """Number, start and end of each page, together the whole text: what stands between two is the former's."""
+    if not pages:
+        yield None, 0, len(text)
+    starts = [0, *(page.start for page in pages[1:]), len(text)]
+    for page, (start, end) in zip(pages, pairwise(starts), strict=False):
+        yield page.number, start, end
 
 
 def spans(text: str, size: int, overlap: int) -> Iterator[tuple[int, int]]:
