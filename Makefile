@@ -22,6 +22,7 @@ $(BIN)/python:
 
 # An interrupted install leaves no stamp, so the next run goes on from there.
 $(VENV)/.serve-installed: requirements/serve.txt pyproject.toml | $(BIN)/python
+	@echo "Installing what Atrium needs into $(VENV): a minute or two, once."
 	$(PIP) install --quiet --require-hashes -r requirements/serve.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

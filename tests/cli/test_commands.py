@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pty
@@ -143,6 +142,7 @@ class Terminal:
     def __init__(self, *words: str, home: Path, kind: str = "dumb") -> None:
         self.pid, self.screen = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs, and so this suite, may ignore it
             os.execvpe(words[0], words, environment(home, TERM=kind, COLUMNS="200", **FAKE))
         self.shown = ""
 
@@ -159,11 +159,19 @@ class Terminal:
         os.write(self.screen, text.encode())
 
     def end(self) -> int:
-        """What is still shown is read, since a program that cannot write cannot end."""
-        with contextlib.suppress(OSError):
-            while shown := os.read(self.screen, 65_536):
-                self.shown += shown.decode("utf-8", "replace")
+        """What is still shown is read, since a program that cannot write cannot end; one that goes on is killed."""
+        gone, deadline = os.pidfd_open(self.pid), time.monotonic() + PATIENCE
+        watched = [gone, self.screen]
+        while gone not in (ready := select.select(watched, [], [], PATIENCE)[0]):
+            if not ready or time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+                continue
+            try:
+                self.shown += os.read(self.screen, 65_536).decode("utf-8", "replace")
+            except OSError:  # it has let go of its terminal, and is about to end
+                watched.remove(self.screen)
         _, status = os.waitpid(self.pid, 0)
+        os.close(gone)
         os.close(self.screen)
         return os.waitstatus_to_exitcode(status)
 

@@ -33,6 +33,11 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert read.database.url == "postgresql://x"
 
 
+def test_what_clients_and_commands_read_from_the_environment_is_no_mistake(tmp_path: Path) -> None:
+    others = {"ATRIUM_URL": "http://127.0.0.1:9642", "ATRIUM_ENDPOINT_KEY": "k", "ATRIUM_PEPPER": "p"}
+    assert load(None, tmp_path, others).settings == Settings()
+
+
 def test_lists_and_units_are_read_from_both(tmp_path: Path) -> None:
     read = loaded(
         tmp_path,

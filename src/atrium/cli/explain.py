@@ -8,15 +8,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from atrium.cli.door import Door, door
 from atrium.cli.options import AsJson, Config, DataDir, loaded, run
-from atrium.cli.printing import print_json, size
+from atrium.cli.printing import console, print_json, size
 from atrium.core.errors import Unavailable
 
 REFRESH = 1.0
 SHOWN = 12
+ID_WIDTH = 16
 Record = dict[str, Any]
 
 
@@ -95,7 +96,7 @@ def top_command(
             if not api.live:
                 raise Unavailable("No server runs on this data folder", hint="Start one with: atrium serve")
             if once:
-                Console().print(await picture(api))
+                console().print(await picture(api))
                 return
             with Live(console=Console(), refresh_per_second=4, screen=True) as shown:
                 while True:
@@ -152,7 +153,8 @@ def runner_table(rows: list[Record]) -> Table:
 
 
 def request_table(rows: list[Record]) -> Table:
-    table = Table("id", "caller", "path", "model", "endpoint", "status", "ms", title="Newest requests")
+    whole = Column("id", no_wrap=True, min_width=ID_WIDTH)  # `atrium explain` takes it as it stands
+    table = Table(whole, "caller", "path", "model", "endpoint", "status", "ms", title="Newest requests")
     for row in rows:
         tries = row.get("tries") or [["", "", 0]]
         cells = (row["id"], row["caller"], row["path"], row.get("model", ""), tries[-1][0], row["status"])

@@ -18,15 +18,18 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-    """Without a terminal the table is as wide as its words, so that nothing is cut in a pipe."""
     if not rows:
         print(empty)
         return
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    console = Console() if sys.stdout.isatty() else Console(width=10_000)
-    console.print(table)
+    console().print(table)
+
+
+def console() -> Console:
+    """A pipe has no width: nothing is cut there."""
+    return Console() if sys.stdout.isatty() else Console(width=10_000)
 
 
 def size(number: float) -> str:

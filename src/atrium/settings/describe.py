@@ -116,6 +116,14 @@ def shown(key: Key) -> str:
     return str(value)
 
 
+def meant(key: Key) -> str:
+    """What a key does, with the values it may have where those are few."""
+    kind = get_args(key.kind)[0] if get_origin(key.kind) is tuple else key.kind
+    if get_origin(kind) is not Literal:
+        return key.text
+    return f"{key.text}; one of {', '.join(f'`{value}`' for value in cast('tuple[str, ...]', get_args(kind)))}"
+
+
 def describe(kind: type[Settings]) -> str:
     """`docs/configuration.md`."""
     lines = [
@@ -126,9 +134,9 @@ def describe(kind: type[Settings]) -> str:
         "overrides them. Unknown keys stop the start. Durations take `ms s m h` or bare seconds, sizes `KB MB GB`",
         "(powers of 1024), and `${NAME}` in any text is taken from the environment.",
         "",
-        "Four names of the environment are no settings: `ATRIUM_CONFIG`, `ATRIUM_DATA_DIR`, `ATRIUM_ADMIN_PASSWORD`",
-        "(sets the password of `admin` while there is none) and `ATRIUM_PEPPER` (64 hex digits, shared by several",
-        "gateways).",
+        "Six names of the environment are no settings: `ATRIUM_CONFIG`, `ATRIUM_DATA_DIR`, `ATRIUM_ADMIN_PASSWORD`",
+        "(sets the password of `admin` while there is none), `ATRIUM_PEPPER` (64 hex digits, shared by several",
+        "gateways), `ATRIUM_ENDPOINT_KEY` (for `atrium endpoints add`) and `ATRIUM_URL` (left to your own programs).",
         "`ATRIUM_DATABASE_URL` is short for `ATRIUM_DATABASE__URL`.",
     ]
     for key in keys(kind):
@@ -138,9 +146,9 @@ def describe(kind: type[Settings]) -> str:
             lines += ["", f"## {key.path}", "", f"{key.text[:1].upper()}{key.text[1:]}{optional}.", ""]
             lines += ["| key | default | what it does |", "|---|---|---|"]
         elif "." in key.path:
-            lines.append(f"| `{key.path.rsplit('.', 1)[1]}` | `{shown(key)}` | {key.text} |")
+            lines.append(f"| `{key.path.rsplit('.', 1)[1]}` | `{shown(key)}` | {meant(key)} |")
         else:
-            lines += ["", f"## {key.path}", "", f"{key.text[:1].upper()}{key.text[1:]}. Default: `{shown(key)}`."]
+            lines += ["", f"## {key.path}", "", f"{key.text[:1].upper()}{meant(key)[1:]}. Default: `{shown(key)}`."]
     return "\n".join(lines) + "\n"
 
 

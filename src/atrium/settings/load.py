@@ -15,7 +15,15 @@ from atrium.settings.tree import Loaded, Settings
 from atrium.settings.yaml_text import Node, parse_yaml
 
 PREFIX = "ATRIUM_"
-NOT_SETTINGS = {"ATRIUM_CONFIG", "ATRIUM_DATA_DIR", "ATRIUM_ADMIN_PASSWORD", "ATRIUM_PEPPER"}
+NOT_SETTINGS = {
+    "ATRIUM_CONFIG",
+    "ATRIUM_DATA_DIR",
+    "ATRIUM_ADMIN_PASSWORD",
+    "ATRIUM_PEPPER",
+    "ATRIUM_ENDPOINT_KEY",
+    "ATRIUM_URL",
+}
+"""The last one is the clients': the server must not stumble over it."""
 SHORT_NAMES = {"ATRIUM_DATABASE_URL": ("database", "url")}
 FILE_NAME = "atrium.yaml"
 
