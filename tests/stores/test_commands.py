@@ -70,7 +70,7 @@ def test_files_that_would_replace_one_another_and_folders_are_refused(tmp_path: 
         file.write_text("words")
     twice = command(folder, "stores", "add", "papers", *map(str, files), **FAKES)
     assert (twice.returncode, "readme.md" in twice.stderr) == (1, True)
-    whole = command(folder, "stores", "add", "papers", str(tmp_path), **FAKES)
+    whole = command(folder, "stores", "add", "papers", str(tmp_path), COLUMNS="300", **FAKES)
     assert whole.returncode == 2
     assert "is a directory" in whole.stderr
 
