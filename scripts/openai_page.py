@@ -40,6 +40,11 @@ ROUTES = (
         "what was asked in it",
         "kept_chats::test_a_kept_answer_is_read_again_with_what_was_asked",
     ),
+    (
+        "`POST /v1/responses`",
+        "a conversation in the words of the Responses API; nothing is kept, so what needs that is refused by name",
+        "responses::test_a_response_is_the_same_whole_and_streamed",
+    ),
     ("`POST /v1/completions`", "raw prompts continued", "openai_sdk::test_a_raw_completion_continues_its_prompt"),
     (
         "`POST /v1/embeddings`",

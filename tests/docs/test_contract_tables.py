@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
 FOLDERS = {
-    "lollms": ("lollms",),
+    "lollms": ("lollms", "everywhere"),
     "olla": ("gateway", "relay", "settings", "decisions", "people"),
     "people": ("people",),
 }

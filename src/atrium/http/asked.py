@@ -15,7 +15,7 @@ from atrium.http.edge import Headers, surface_of
 
 MANAGEMENT = frozenset({b"/api/pull", b"/api/push", b"/api/create", b"/api/copy", b"/api/delete"})
 """Ollama's routes that change what an endpoint has."""
-EXTENSIBLE = frozenset({b"/v1/chat/completions", b"/ollama/v1/chat/completions"})
+EXTENSIBLE = frozenset({b"/v1/chat/completions", b"/ollama/v1/chat/completions", b"/v1/responses"})
 """Paths on which a chat may stand on document stores, or be shortened: there is more to do than to relay it."""
 SHORTENED = EXTENSIBLE | {b"/api/chat", b"/api/generate"}
 NAMED = MANAGEMENT | {b"/api/show"}
@@ -30,13 +30,13 @@ OPENAI_PATHS = (b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", 
 OPENAI_FAMILIES = (b"/v1/audio/", b"/v1/images/", b"/v1/moderations")
 OLLAMA_PATHS = frozenset({b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings", b"/api/show"})
 NATIVE = {
-    **dict.fromkeys((b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"), Dialect.OPENAI),
+    **dict.fromkeys((b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/v1/responses"), Dialect.OPENAI),
     **dict.fromkeys((b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings"), Dialect.OLLAMA),
 }
 """Paths that only an endpoint of that dialect can be relayed."""
 TRANSLATED = NATIVE.keys()
 """The same, for an endpoint of another dialect, are asked in its own words."""
-LOCAL_PATHS = frozenset({b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"})
+LOCAL_PATHS = frozenset({b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/v1/responses"})
 """What the built-in engine answers."""
 UNSAID = frozenset({b"", b"text/plain", b"application/x-www-form-urlencoded"})
 """What clients such as curl call a JSON body when nobody told them its type."""

@@ -49,7 +49,11 @@ EMBED_FIELDS = frozenset({"model", "input", "encoding_format", "dimensions", "tr
 
 def parse_chat(raw: bytes, bounds: RequestBounds) -> Chat:
     """Raises InvalidJson, InvalidValue, Unsupported."""
-    fields = Fields(parse_object(raw, depth=bounds.depth, items=bounds.items))
+    return read_chat(Fields(parse_object(raw, depth=bounds.depth, items=bounds.items)), bounds)
+
+
+def read_chat(fields: Fields, bounds: RequestBounds) -> Chat:
+    """Raises InvalidValue, Unsupported."""
     items = fields.items("messages", bounds.messages)
     if items is None:
         raise InvalidValue("'messages' is required", param="messages")

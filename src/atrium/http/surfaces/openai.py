@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+import orjson
 from fastapi import APIRouter, Request, Response
 
 from atrium.core.answers import Begun, Echo, Event, Events, EventStream, Spent
-from atrium.core.errors import InvalidValue
+from atrium.core.errors import AtriumError, InvalidValue
 from atrium.core.models import Ability
 from atrium.core.people import ANONYMOUS, Caller
 from atrium.core.requests import Chat, Completion, Overflow
@@ -23,6 +24,8 @@ from atrium.dialects.openai.errors import error_event
 from atrium.dialects.openai.kept import kept_of
 from atrium.dialects.openai.listings import embeddings_body, model_body, models_body
 from atrium.dialects.openai.request import RequestBounds, parse_chat, parse_completion, parse_embed
+from atrium.dialects.openai.responses import ResponseStream
+from atrium.dialects.openai.responses_request import parse_response
 from atrium.dialects.openai.stream import ChatStream, Stamp
 from atrium.http.edge import Exchange, dropped_header, truncated_header
 from atrium.http.reading import BodyBounds, read_body, while_connected
@@ -49,6 +52,7 @@ def router(services: Services, bounds: OpenAiBounds) -> APIRouter:
     for prefix in ("/v1", "/ollama/v1"):
         routes.add_api_route(f"{prefix}/models/{{name:path}}", surface.model, methods=["GET", "HEAD"])
         routes.add_api_route(f"{prefix}/chat/completions", surface.chat, methods=["POST"])
+        routes.add_api_route(f"{prefix}/responses", surface.respond, methods=["POST"])
         routes.add_api_route(f"{prefix}/completions", surface.complete, methods=["POST"])
         routes.add_api_route(f"{prefix}/embeddings", surface.embed, methods=["POST"])
     return routes
@@ -73,12 +77,43 @@ class Surface:
         """Answer a conversation, whole or as a stream."""
         raw = await self._body(request)
         chat = parse_chat(raw, self.bounds.request)
-        exchange, caller = told(request)
+        _, caller = told(request)
         unkept: tuple[str, ...] = ()
         if chat.store and not self.services.keep_completions.keeps_for(caller):
             chat, unkept = replace(chat, store=False), ("store",)
         if chat.store:
             self.services.keep_completions.refuse_large(len(raw))
+        answer, stamp = await self._answered(chat, request, "chatcmpl-")
+        watched = answer.events
+        if chat.store:
+            watched = self._kept(watched, stamp, chat, raw, caller)
+        headers = losses_of(chat, answer, unkept)
+        legacy = chat.tool_use.legacy
+        if chat.stream:
+            stream = ChatStream(stamp, include_usage=chat.include_usage, legacy=legacy)
+            return EventAnswer(watched, stream.feed, error_event, headers)
+        collected = await while_connected(request.receive, collect(watched))
+        body = chat_body(stamp, collected, scored=chat.top_logprobs is not None, legacy=legacy)
+        return Response(body, media_type=JSON, headers=headers)
+
+    async def respond(self, request: Request) -> Response:
+        """Answer a conversation in the words of the Responses API, whole or as a stream."""
+        ask = parse_response(await self._body(request), self.bounds.request)
+        chat = ask.chat
+        try:
+            answer, stamp = await self._answered(chat, request, "resp_")
+        except AtriumError as error:
+            raise ask.in_place(error) from None
+        stream = ResponseStream(stamp, ask.asked)
+        headers = losses_of(chat, answer, ("store",) if chat.store else ())
+        if chat.stream:
+            return EventAnswer(answer.events, stream.feed, stream.broken, headers)
+        await while_connected(request.receive, feed_all(answer.events, stream.feed))
+        return Response(orjson.dumps(stream.told()), media_type=JSON, headers=headers)
+
+    async def _answered(self, chat: Chat, request: Request, prefix: str) -> tuple[Events, Stamp]:
+        """The answer on its way, with all that a chat may stand on before it."""
+        exchange, caller = told(request)
         chat = self.services.personalities.put_on(chat)
         chat = replace(chat, overflow=asked_overflow(request) or chat.overflow)
         ground = self.services.documents.ground_chat(chat, caller, exchange.trail)
@@ -87,19 +122,8 @@ class Surface:
         exchange.user, exchange.metadata = chat.user, chat.metadata
         answer = await while_connected(request.receive, self.services.answer_chat(chat, caller, exchange.trail))
         exchange.model = exchange.model or exchange.trail.model
-        stamp = replace(stamp_of("chatcmpl", answer), extension=citations_object(citations))
-        watched: EventStream = Watched(answer.events, exchange)
-        if chat.store:
-            watched = self._kept(watched, stamp, chat, raw, caller)
-        dropped = dropped_names(chat, (*answer.dropped, *unkept))
-        headers = {**dropped_header(dropped), **truncated_header(answer.truncated)}
-        legacy = chat.tool_use.legacy
-        if chat.stream:
-            stream = ChatStream(stamp, include_usage=chat.include_usage, legacy=legacy)
-            return EventAnswer(watched, stream.feed, error_event, headers)
-        collected = await while_connected(request.receive, collect(watched))
-        body = chat_body(stamp, collected, scored=chat.top_logprobs is not None, legacy=legacy)
-        return Response(body, media_type=JSON, headers=headers)
+        stamp = replace(stamp_of(prefix, answer), extension=citations_object(citations))
+        return replace(answer, events=Watched(answer.events, exchange)), stamp
 
     def _kept(self, events: EventStream, stamp: Stamp, chat: Chat, raw: bytes, caller: Caller) -> EventStream:
         async def keep(collected: Collected) -> None:
@@ -117,7 +141,7 @@ class Surface:
         exchange.user = completion.user
         answer = await while_connected(request.receive, self.services.complete(completion, caller, exchange.trail))
         exchange.model = exchange.model or exchange.trail.model
-        stamp = stamp_of("cmpl", answer)
+        stamp = stamp_of("cmpl-", answer)
         watched = Watched(answer.events, exchange)
         headers = dropped_header(dropped_names(completion, answer.dropped))
         echoes = echoes_of(completion, answer.echoes)
@@ -197,10 +221,20 @@ class Kept:
 
 async def collect(events: EventStream) -> Collected:
     collected = Collected()
+    await feed_all(events, collected.feed)
+    return collected
+
+
+async def feed_all(events: EventStream, feed: Callable[[Event], object]) -> None:
     async with aclosing(events):
         async for event in events:
-            collected.feed(event)
-    return collected
+            feed(event)
+
+
+def losses_of(chat: Chat, answer: Events, unkept: tuple[str, ...]) -> dict[str, str]:
+    """Header lines of what was dropped and left out."""
+    dropped = dropped_names(chat, (*answer.dropped, *unkept))
+    return {**dropped_header(dropped), **truncated_header(answer.truncated)}
 
 
 def told(request: Request) -> tuple[Exchange, Caller]:
@@ -219,7 +253,7 @@ def asked_overflow(request: Request) -> Overflow | None:
 
 
 def stamp_of(prefix: str, answer: Events) -> Stamp:
-    return Stamp(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), answer.model, answer.fingerprint)
+    return Stamp(f"{prefix}{secrets.token_hex(12)}", int(time.time()), answer.model, answer.fingerprint)
 
 
 def echoes_of(completion: Completion, told: Sequence[Echo]) -> list[Echo]:
