@@ -135,6 +135,8 @@ def test_a_key_for_all_of_ollamas_paths_reaches_no_account(house: RunningServer)
         ({"models": ["*"], "paths": ["/api/api-keys"]}, 403),
         ({"models": ["m1", "m*"], "paths": ["/api/api-keys"]}, 403),
         ({"models": ["t*"], "paths": ["/api/api-keys"]}, 403),
+        ({"models": ["*[a-mini]*"], "paths": ["/api/api-keys"]}, 403),
+        ({"models": ["*x-mini?"], "paths": ["/api/api-keys"]}, 201),
         ({"models": ["m1"], "paths": ["/api/api-keys"]}, 201),
         ({"models": ["small-[ab]", "small-*"], "paths": ["/api/api-keys*"]}, 201),
     ],
@@ -143,7 +145,9 @@ def test_a_key_makes_none_that_is_good_for_more_than_itself(
     house: RunningServer, wish: dict[str, list[str]], status: int
 ) -> None:
     name = f"kim{secrets.token_hex(4)}"
-    with house.client(key=scoped(house, name, models=["m1", "small-*", "t?"], paths=["/api/api-keys*"])) as client:
+    with house.client(
+        key=scoped(house, name, models=["m1", "small-*", "t?", "*-mini*"], paths=["/api/api-keys*"])
+    ) as client:
         made = client.post("/api/api-keys", json={"alias": "another", **wish})
         assert made.status_code == status, made.text
 

@@ -102,7 +102,13 @@ def check_narrower(maker: Scopes, made: Scopes) -> None:
 
 
 def is_within(glob: str, bound: str) -> bool:
-    """Whether the bound surely matches all that the glob matches: a `*` of its takes in whatever stands there."""
+    """Whether the bound surely matches all that the glob matches: a `*` of its takes in whatever stands there.
+
+    Letters in brackets are no text that a bound could match, so they count only behind all that it spells.
+    """
+    if "[" in glob:
+        start = bound.removesuffix("*")
+        return glob == bound or (start != bound and not WILD & set(start) and glob.startswith(start))
     return glob == bound or (fnmatchcase(glob, bound) and not (WILD & set(glob) and WILD - {"*"} & set(bound)))
 
 
