@@ -53,6 +53,15 @@ async def test_a_file_comes_through_its_redirects_under_the_name_that_was_asked_
     assert all(b"host: localhost:" in head.lower() for head in heads)
 
 
+async def test_a_cookie_that_came_with_one_file_goes_out_with_no_other() -> None:
+    cookie = ok(b"picture").replace(b"\r\n", b"\r\nSet-Cookie: who=ann\r\n", 1)
+    async with serving({"/a": cookie, "/b": ok(b"picture")}) as (url, heads):
+        for path in "ab":
+            await LENIENT(f"{url}/{path}", most=100, place=PLACE)
+    assert len(heads) == 2
+    assert b"cookie" not in heads[1].lower()
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
@@ -27,7 +28,8 @@ Judge = Callable[[str], str]
 class MediaFetch:
     """All files come through one client, made when the first is fetched.
 
-    It keeps no connection: one that was checked for a name must not serve another, and there is nothing to close.
+    It keeps no connection and no cookie: what was checked or given for a name must not serve another at its address,
+    and there is nothing to close.
     """
 
     def __init__(self, judge: Judge = refused_address) -> None:
@@ -73,7 +75,8 @@ class MediaFetch:
 
 def new_client() -> httpx2.AsyncClient:
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-    return httpx2.AsyncClient(trust_env=False, timeout=TIMEOUT, limits=limits)
+    jar = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    return httpx2.AsyncClient(trust_env=False, timeout=TIMEOUT, limits=limits, cookies=jar)
 
 
 async def checked_request(client: httpx2.AsyncClient, url: str, judge: Judge, place: str) -> httpx2.Request:
