@@ -57,6 +57,9 @@ class Shop:
         same = f"if-range: {self.mark}".encode() in head.lower()
         start = int(found[1]) if found and same else 0
         size = len(self.file)
+        if start >= size:
+            writer.write(b"HTTP/1.1 416 Range Not Satisfiable\r\ncontent-length: 0\r\n\r\n")
+            return
         status = f"206 Partial Content\r\ncontent-range: bytes {start}-{size - 1}/{size}" if start else "200 OK"
         lines = f"HTTP/1.1 {status}\r\ncontent-length: {size - start}\r\netag: {self.mark}\r\n\r\n"
         writer.write(lines.encode() + self.file[start : start + 100])
@@ -127,6 +130,20 @@ async def test_another_file_under_the_same_address_is_fetched_from_its_start(
         with pytest.raises(InstallFailed, match=r"127\.0\.0\.1|bytes"):
             await installer.finished("model")
         here.file, here.mark = model, '"two"'
+        await installer.install(f"{here.url}/model.gguf")
+        assert (await installer.finished("model")).digest == hashlib.sha256(model).hexdigest()
+
+
+async def test_what_is_no_part_of_the_file_any_more_is_fetched_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: bytes
+) -> None:
+    size = len(model)
+    async with shop(model + b"more" * 100) as here, installing(tmp_path, monkeypatch) as (installer, _, _):
+        here.breaks = [size + 10, size + 20, size + 30]
+        await installer.install(f"{here.url}/model.gguf")
+        with pytest.raises(InstallFailed):
+            await installer.finished("model")
+        here.file = model
         await installer.install(f"{here.url}/model.gguf")
         assert (await installer.finished("model")).digest == hashlib.sha256(model).hexdigest()
 

@@ -122,7 +122,9 @@ class Installer:
 
     async def delete(self, name: str) -> None:
         await asyncio.to_thread(self._library.remove, name)
-        self._jobs.pop(name, None)
+        if (job := self._jobs.get(name)) is not None and job.done():
+            del self._jobs[name]
+            self._forget_ended()
         self._tell("model.deleted", {"model": name})
 
     def _check_source(self, name: str, source: str, *, busy: bool) -> None:

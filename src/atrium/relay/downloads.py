@@ -23,6 +23,7 @@ from atrium.relay.fetch_media import MOST_REDIRECTS, REDIRECTS, checked_request
 CONNECT, SILENCE = 20.0, 60.0
 """Seconds for a connection, and between two pieces."""
 GONE = frozenset({404, 410})
+NO_SUCH_PART = 416
 RANGE = re.compile(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15})")
 PLACE = "sources"
 
@@ -34,13 +35,22 @@ class HttpDownloads:
         # A client reads the machine's list of authorities from a file.
         async with await asyncio.to_thread(partial(httpx2.AsyncClient, trust_env=False, timeout=timeout)) as client:
             try:
-                answer = await followed(client, url, start, mark)
+                answer = await answered(client, url, start, mark)
             except (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError) as error:
                 raise broken(host_of(url), error) from None
             try:
-                yield download_of(answer, host_of(url))
+                yield download_of(answer, host_of(url), start)
             finally:
                 await answer.aclose()
+
+
+async def answered(client: httpx2.AsyncClient, url: str, start: int, mark: str) -> httpx2.Response:
+    """The answer for what is still missing, or for the whole file where that is no part of it."""
+    answer = await followed(client, url, start, mark)
+    if answer.status_code != NO_SUCH_PART:
+        return answer
+    await answer.aclose()
+    return await followed(client, url, 0, "")
 
 
 async def followed(client: httpx2.AsyncClient, url: str, start: int, mark: str) -> httpx2.Response:
@@ -60,8 +70,8 @@ async def followed(client: httpx2.AsyncClient, url: str, start: int, mark: str) 
     raise InvalidValue(f"The address leads on more than {MOST_REDIRECTS} times", param=PLACE)
 
 
-def download_of(answer: httpx2.Response, host: str) -> Download:
-    """Raises NotFound, UpstreamFailed, InvalidValue."""
+def download_of(answer: httpx2.Response, host: str, start: int) -> Download:
+    """`start`: where what was asked for begins; a gap is none of it. Raises NotFound, UpstreamFailed, InvalidValue."""
     status = answer.status_code
     if status in GONE:
         raise NotFound(f"{host} has no such file", param=PLACE)
@@ -71,7 +81,8 @@ def download_of(answer: httpx2.Response, host: str) -> Download:
     length = answer.headers.get("content-length", "")
     if status == 200:
         return Download(0, int(length) if length.isdecimal() else 0, mark, pieces_of(answer, host))
-    if status == 206 and (found := RANGE.fullmatch(answer.headers.get("content-range", ""))):
+    found = RANGE.fullmatch(answer.headers.get("content-range", ""))
+    if status == 206 and found and int(found[1]) <= start:
         return Download(int(found[1]), int(found[2]), mark, pieces_of(answer, host))
     if status >= 500 or status == 429:
         raise UpstreamFailed(f"{host} answers {status} for the file")
