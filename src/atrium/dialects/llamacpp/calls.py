@@ -123,14 +123,15 @@ class CallReader:
             events.append(CallBegun(self._choice, self.calls, self._call_id(self.calls), self._markup.name_in(head)))
             self._scanner = ObjectScanner()
             self._enter(self._arguments, rest, events)
-        elif self._markup.last and self._markup.last in self._held[-len(text) - len(self._markup.last) :]:
-            end = self._end()
+        elif self._markup.last:
+            # Of a long call only what is new is looked through.
+            end = self._end(max(0, len(self._held) - len(text) - len(self._markup.last)))
             if end >= 0:
                 self._odd(end, events)
 
-    def _end(self) -> int:
+    def _end(self, start: int) -> int:
         last = self._markup.last
-        return end_of_calls(self._held, last) if self._markup.elements else self._held.find(last)
+        return end_of_calls(self._held, last, start) if self._markup.elements else self._held.find(last, start)
 
     def _arguments(self, text: str, _: Sequence[TokenScore], events: list[Event]) -> None:
         end = self._scanner.take(text)

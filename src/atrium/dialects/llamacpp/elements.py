@@ -123,9 +123,12 @@ def literal(text: str) -> str:
 # Reading.
 
 
-def end_of_calls(text: str, mark: str) -> int:
-    """Where the mark stands that ends the calls, which may also be written within a value; -1 where it does not yet."""
-    at = text.find(mark)
+def end_of_calls(text: str, mark: str, start: int) -> int:
+    """Where the mark stands that ends the calls, which may also be written within a value; -1 where it does not yet.
+
+    `start`: before it no mark is the one; what follows a mark makes no other of it.
+    """
+    at = text.find(mark, start)
     while at >= 0 and text.rfind(OPEN, 0, at) > text.rfind(CLOSE, 0, at):
         at = text.find(mark, at + 1)
     return at
