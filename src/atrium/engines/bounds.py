@@ -12,7 +12,6 @@ from atrium.engines.process import Launch
 from atrium.engines.recipes.recipe import Plan
 from atrium.settings.tree import Limits, ModelSettings
 
-"""Takes an event's name and its fields."""
 SOCKET = ".sock"
 """llama.cpp takes an address for a unix socket by this ending."""
 

@@ -16,6 +16,8 @@ from atrium.http.parties import Client
 from atrium.http.route import Routing
 from atrium.relay.directory import Endpoint
 
+SHARED = ("id", "method", "path", "caller", "key", "status", "seconds", "bytes")
+"""What every record has from the closing event."""
 NO_TRIES: Sequence[tuple[str, str, float]] = ()
 
 
@@ -99,7 +101,7 @@ class TranslatedRecord:
         """Who called, who could have answered and why the others were passed over, the tries, what was lost."""
         trail, closing = self.trail, self.closing
         return {
-            **{name: closing[name] for name in ("id", "method", "path", "caller", "key", "status", "seconds", "bytes")},
+            **{name: closing[name] for name in SHARED},
             "at": self.at,
             "address": trail.address,
             "broken": closing.get("broken", ""),

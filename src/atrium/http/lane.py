@@ -6,12 +6,13 @@ import asyncio
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from atrium.core.answers import NO_USAGE, Usage
 from atrium.core.endpoints import Health, RunnerStatus
 from atrium.core.errors import ModelLoading, ModelNotFound
+from atrium.core.events import Tell
 from atrium.core.kinds import ANY_OPENAI, EVERY
 from atrium.core.models import Ability
 from atrium.core.usage import UsageRecord
@@ -57,7 +58,7 @@ class Gateway:
     hosts: HostCheck
     models: ListModels
     metrics: Metrics
-    tell: Callable[[str, Mapping[str, object]], None]
+    tell: Tell
     running: Callable[[], Sequence[RunnerStatus]]
     """Runners of local models."""
     note: Callable[[UsageRecord], None]

@@ -9,6 +9,7 @@ from typing import cast
 from atrium.core.answers import Timing, Usage
 from atrium.core.errors import AtriumError
 from atrium.http.edge import Exchange, Headers, surface_of
+from atrium.http.explained import SHARED
 from atrium.relay.tally import Tallies, took
 
 LOSSES = (b"x-atrium-dropped", b"x-atrium-truncated")
@@ -16,7 +17,6 @@ SILENT = frozenset({"admin", "internal", "other"})
 """Surfaces whose refusals nobody asks to have explained."""
 OLLA = "/olla/"
 CLIENT_LEFT = 499
-SHARED = ("id", "method", "path", "caller", "key", "status", "seconds", "bytes")
 
 
 def losses_of(headers: Headers) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from atrium.core.errors import AtriumError
+from atrium.core.events import Tell
 from atrium.http.lane import Lane
 from atrium.relay.roster import Roster
 from atrium.settings.endpoints import read_endpoints
@@ -30,7 +31,7 @@ class Reload:
     source: Source
     lane: Lane
     roster: Roster
-    tell: Callable[[str, Mapping[str, object]], None]
+    tell: Tell
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def __call__(self) -> Mapping[str, tuple[str, ...]]:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import cast
 from urllib.parse import unquote
 
+from starlette.requests import Request
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from atrium.core.errors import Internal
+from atrium.core.people import ANONYMOUS, Caller
 from atrium.http.asked import Asked
 from atrium.http.edge import Exchange, Headers
 
@@ -40,6 +42,12 @@ def exchange_of(scope: Scope) -> Exchange:
     if not isinstance(exchange, Exchange):
         raise Internal("A request came past the edge")
     return exchange
+
+
+def told(request: Request) -> tuple[Exchange, Caller]:
+    """What is noted of a request, and who asks."""
+    exchange = exchange_of(request.scope)
+    return exchange, exchange.caller or ANONYMOUS
 
 
 def set_exchange(scope: Scope, exchange: Exchange) -> None:

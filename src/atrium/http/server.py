@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atrium import __version__
 from atrium.core.errors import AtriumError, InvalidJson, InvalidValue, Unprocessable
+from atrium.core.events import Tell
 from atrium.core.usage import UsageRecord
 from atrium.decisions.client_address import read_networks
 from atrium.decisions.doors import door_rules
@@ -64,7 +65,7 @@ SMALL_BODY = 64 * 1024
 class Sight:
     """How the edge tells what happens, and whether new requests are welcome."""
 
-    tell: Callable[[str, Mapping[str, object]], None]
+    tell: Tell
     metrics: Metrics
     note: Callable[[UsageRecord], None]
     """Takes what was used, without a wait."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from atrium.core.errors import Forbidden, NotFound, WrongPassword
+from atrium.core.events import Tell
 from atrium.core.people import Caller, Session, User
 from atrium.core.ports import SessionBook, UserBook
 from atrium.decisions.allow import SESSION_FORM
@@ -26,7 +26,7 @@ class LogIn:
     pepper: bytes
     session_seconds: float
     signup: bool
-    tell: Callable[[str, Mapping[str, object]], None]
+    tell: Tell
     patience: Patience = field(default_factory=Patience)
 
     async def __call__(self, name: str, password: str, address: str) -> tuple[str, Session]:

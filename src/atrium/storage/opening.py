@@ -9,6 +9,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from atrium.core.errors import ConfigError
+from atrium.core.events import Tell
 from atrium.storage.audit import StoredAudit
 from atrium.storage.completions import StoredCompletions
 from atrium.storage.database import Database, open_database
@@ -23,7 +24,6 @@ from atrium.storage.store_book import StoredStores
 from atrium.storage.store_files import ShelfBounds, StoreFiles
 from atrium.storage.tables import meta
 from atrium.storage.usage import StoredUsage
-from atrium.storage.vector_upkeep import Tell
 
 PEPPER = "pepper"
 

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from atrium.core.documents import Chunk, Document, Found, Indexed, Metadata, Page, Parsed, Scored, Status, Tally
 from atrium.core.errors import Conflict
+from atrium.core.events import Tell
 from atrium.decisions.fit_metadata import fit_metadata
 from atrium.decisions.fold_text import fold_text
 from atrium.storage.database import LOCK_NUMBER, Database
@@ -34,7 +35,7 @@ from atrium.storage.pgvector import (
     vector_size,
 )
 from atrium.storage.vector_blocks import FLOAT, cosine
-from atrium.storage.vector_upkeep import Tell, VectorUpkeep
+from atrium.storage.vector_upkeep import VectorUpkeep
 
 SCHEMA = (
     "create schema if not exists documents",

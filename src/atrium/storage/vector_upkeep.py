@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from atrium.core.events import Tell
 from atrium.decisions.plan_indexes import START, Large, indexed_type, plan_indexes
 from atrium.storage.database import LOCK_NUMBER, Database
 from atrium.storage.pgvector import lies_here, numbers, table_there
@@ -25,7 +26,6 @@ PAUSE_SECONDS = 5.0
 """Between rounds, however many documents come in."""
 BATCH = 2000
 KIB = 1024
-Tell = Callable[[str, Mapping[str, object]], None]
 
 
 class VectorUpkeep:

@@ -13,7 +13,6 @@ from enum import Enum
 class Verdict(Enum):
     HONOURED = "honoured"
     BY_TEMPLATE = "honoured where the model's template knows it, else dropped"
-    DROPPED = "dropped"
     REFUSED = "refused"
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atrium.core.errors import AtriumError, TooLarge
+from atrium.core.events import Tell
 from atrium.http.edge import Exchange, error_answer, surface_of
 from atrium.http.errors import as_atrium_error
 from atrium.http.reading import ClientGone, discard
@@ -16,7 +16,7 @@ from atrium.http.streaming import BrokenAnswer
 
 
 class Faults:
-    def __init__(self, app: ASGIApp, tell: Callable[[str, Mapping[str, object]], None]) -> None:
+    def __init__(self, app: ASGIApp, tell: Tell) -> None:
         self.app = app
         self._tell = tell
 

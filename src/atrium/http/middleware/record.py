@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from atrium.core.events import Tell
 from atrium.core.usage import UsageRecord
 from atrium.decisions.doors import door_of
 from atrium.http.asked import GATEWAY
@@ -34,9 +35,7 @@ class Books:
 
 
 class Record:
-    def __init__(
-        self, app: ASGIApp, tell: Callable[[str, Mapping[str, object]], None], metrics: Metrics, books: Books
-    ) -> None:
+    def __init__(self, app: ASGIApp, tell: Tell, metrics: Metrics, books: Books) -> None:
         self.app = app
         self._tell = tell
         self._metrics = metrics

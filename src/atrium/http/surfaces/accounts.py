@@ -12,11 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.types import Scope
 
 from atrium.core.errors import InvalidJson, Unprocessable
-from atrium.core.people import ANONYMOUS, Caller
 from atrium.http.admission import SESSION_COOKIE, is_ours
-from atrium.http.edge import Exchange
 from atrium.http.reading import BodyBounds, read_body
-from atrium.http.scope import exchange_of, header, headers_of, peer_of
+from atrium.http.scope import exchange_of, header, headers_of, peer_of, told
 from atrium.http.surfaces.people_admin import KeyWish, OwnKeyView, own_key_view
 from atrium.services.promises import Services
 
@@ -195,11 +193,6 @@ def came_by_https(scope: Scope, trusts: Callable[[str], bool]) -> bool:
     """Itself, or up to a proxy that is trusted and says so."""
     first = header(scope, b"x-forwarded-proto").partition(b",")[0].strip().lower()
     return scope["scheme"] == "https" or (first == b"https" and trusts(peer_of(scope)))
-
-
-def told(request: Request) -> tuple[Exchange, Caller]:
-    exchange = exchange_of(request.scope)
-    return exchange, exchange.caller or ANONYMOUS
 
 
 def form_of(body: bytes) -> dict[str, str]:

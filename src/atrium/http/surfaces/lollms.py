@@ -14,7 +14,8 @@ from atrium.dialects.lollms.listings import TYPES, capabilities_body, models_bod
 from atrium.dialects.lollms.request import parse_model, parse_text, parse_tokens
 from atrium.http.bodies import parsed
 from atrium.http.reading import while_connected
-from atrium.http.surfaces.openai import OpenAiBounds, told
+from atrium.http.scope import told
+from atrium.http.surfaces.openai import OpenAiBounds
 from atrium.services.promises import Services
 
 JSON = "application/json"

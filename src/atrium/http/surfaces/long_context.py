@@ -15,8 +15,9 @@ from atrium.dialects.lollms.long_text import DONE, answer_body, answer_event, pa
 from atrium.http.bodies import parsed
 from atrium.http.edge import Exchange
 from atrium.http.reading import while_connected
+from atrium.http.scope import told
 from atrium.http.streaming import EventAnswer
-from atrium.http.surfaces.openai import OpenAiBounds, told
+from atrium.http.surfaces.openai import OpenAiBounds
 from atrium.services.long_context import Work
 from atrium.services.promises import Services
 

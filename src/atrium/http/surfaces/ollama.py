@@ -31,8 +31,9 @@ from atrium.dialects.ollama.listings import embed_body, embedding_body, nothing_
 from atrium.dialects.ollama.request import Ask, EmbedAsk, parse_chat, parse_embed, parse_embeddings, parse_generate
 from atrium.http.edge import Exchange, dropped_header, truncated_header
 from atrium.http.reading import read_body, while_connected
+from atrium.http.scope import told
 from atrium.http.streaming import LineAnswer
-from atrium.http.surfaces.openai import OpenAiBounds, Watched, asked_overflow, told
+from atrium.http.surfaces.openai import OpenAiBounds, Watched, asked_overflow
 from atrium.services.promises import Services
 
 JSON = "application/json"

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from atrium.core.answers import Begun, Echo, Event, Events, EventStream, Spent
 from atrium.core.errors import AtriumError, InvalidValue
 from atrium.core.models import Ability
-from atrium.core.people import ANONYMOUS, Caller
+from atrium.core.people import Caller
 from atrium.core.requests import Chat, Completion, Overflow
 from atrium.dialects.openai.answer import Collected, chat_body
 from atrium.dialects.openai.citations import citations_object
@@ -29,7 +29,7 @@ from atrium.dialects.openai.responses_request import parse_response
 from atrium.dialects.openai.stream import ChatStream, Stamp
 from atrium.http.edge import Exchange, dropped_header, truncated_header
 from atrium.http.reading import BodyBounds, read_body, while_connected
-from atrium.http.scope import exchange_of, header
+from atrium.http.scope import header, told
 from atrium.http.streaming import EventAnswer
 from atrium.services.promises import Services
 
@@ -235,11 +235,6 @@ def losses_of(chat: Chat, answer: Events, unkept: tuple[str, ...]) -> dict[str, 
     """Header lines of what was dropped and left out."""
     dropped = dropped_names(chat, (*answer.dropped, *unkept))
     return {**dropped_header(dropped), **truncated_header(answer.truncated)}
-
-
-def told(request: Request) -> tuple[Exchange, Caller]:
-    exchange = exchange_of(request.scope)
-    return exchange, exchange.caller or ANONYMOUS
 
 
 def asked_overflow(request: Request) -> Overflow | None:
