@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from atrium.core.completions import CompletionQuery, KeptCompletion
+from atrium.core.documents import Store
 from atrium.core.errors import (
     ConfigError,
     Conflict,
@@ -39,6 +41,22 @@ NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 
 def new_key(user: User, alias: str, prefix: str) -> NewKey:
     return NewKey(user.id, alias, prefix, b"m", NOW)
+
+
+def new_store(owner: User, name: str) -> Store:
+    return Store(
+        id=str(uuid.uuid4()),
+        owner_id=owner.id,
+        owner=owner.name,
+        name=name,
+        description="",
+        vectorizer="vec",
+        is_public=False,
+        chunk_size=512,
+        chunk_overlap=64,
+        created_at=NOW,
+        updated_at=NOW,
+    )
 
 
 def checking(storage: Storage) -> CheckKey:
@@ -212,6 +230,26 @@ async def test_a_user_has_so_many_keys_and_no_more(storage: Storage) -> None:
     await keys.revoke(made[0].id)
     await keys.add(new_key(one, "third", "lollms_4"))
     assert len(await keys.all(one.id)) == 2
+
+
+async def test_however_many_ask_at_once_a_user_has_no_more_keys_and_stores_than_that(storage: Storage) -> None:
+    user = await admin(storage)
+    keys = StoredKeys(storage.database, 3)
+    made = [keys.add(new_key(user, str(n), f"lollms_{n}")) for n in range(8)]
+    made += [storage.stores.add(new_store(user, str(n)), 3) for n in range(8)]
+    results = await asyncio.gather(*made, return_exceptions=True)
+    assert sum(isinstance(result, Conflict) for result in results) == 10
+    assert len(await keys.all(user.id)) == len(await storage.stores.listed(user.id)) == 3
+
+
+async def test_nothing_is_made_for_a_user_who_is_gone(storage: Storage) -> None:
+    await admin(storage)
+    gone = await admin(storage, "gone")
+    await storage.users.delete(gone.id)
+    with pytest.raises(NotFound):
+        await storage.keys.add(new_key(gone, "late", "lollms_1"))
+    with pytest.raises(NotFound):
+        await storage.stores.add(new_store(gone, "late"), 3)
 
 
 async def test_a_key_is_good_until_it_is_revoked(storage: Storage) -> None:

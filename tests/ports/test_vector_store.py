@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import struct
 import uuid
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import pytest
 from atrium.core.document_ports import Shelf
 from atrium.core.documents import Indexed, Status, Tally
 from atrium.core.errors import Conflict
+from atrium.core.events import nobody_hears
 from atrium.storage.database import open_database
 from atrium.storage.postgres_shelf import PostgresBounds, PostgresShelf
 from atrium.storage.store_files import ShelfBounds, StoreFiles
+from atrium.storage.vector_blocks import Row, VectorBlocks
 from tests.ports.shelves import DIMENSIONS, NOW, indexed, unit
 from tests.postgres import pgvector, postgres
 
@@ -205,3 +208,32 @@ async def test_vectors_of_another_size_are_refused_and_change_nothing(shelf: She
     with pytest.raises(Conflict):
         await shelf.put(indexed(store, "other.txt", ["words"], [unit(1, dimensions=8)]))
     assert [document.filename for document in await shelf.documents(store)] == ["fruit.txt"]
+
+
+async def test_a_search_that_is_broken_off_while_it_reads_leaves_nothing_twice(
+    plain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = asyncio.Event()
+
+    class Noted(VectorBlocks):
+        def add(self, rows: Iterable[Row]) -> None:
+            super().add(rows)
+            loop.call_soon_threadsafe(reading.set)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr("atrium.storage.kept_vectors.VectorBlocks", Noted)
+    monkeypatch.setattr("atrium.storage.kept_vectors.FULL", 1)
+    database = await open_database(plain, tmp_path / "unused")
+    shelf = PostgresShelf(database, PostgresBounds(64 * 1024 * 1024, 10_000), nobody_hears)
+    await shelf.open()
+    store = str(uuid.uuid4())
+    await shelf.put(indexed(store, "a.txt", [f"text {n}" for n in range(50)], [unit(1, n) for n in range(50)]))
+    first = asyncio.create_task(shelf.nearest(store, unit(1), 100, {}))
+    await reading.wait()
+    first.cancel()
+    await asyncio.wait([first])
+    assert first.cancelled()
+    near = await shelf.nearest(store, unit(1), 100, {})
+    assert len({hit.chunk_id for hit in near}) == len(near) == 50
+    await shelf.close()
+    await database.close()

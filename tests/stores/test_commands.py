@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.running import command
-from tests.stores.shop import FAKES, MODEL, Shop
+from tests.stores.shop import FAKES, MODEL, RAG, Shop, create
 
 
 def test_stores_are_made_filled_and_searched_by_commands(shop: Shop, tmp_path: Path) -> None:
@@ -33,6 +33,22 @@ def test_stores_are_made_filled_and_searched_by_commands(shop: Shop, tmp_path: P
     assert "papers" in stores("list", "--all")[1]
     assert stores("query", "papers", "x", "--user", "eve")[0] == 1
     assert stores("list", "--user", "nobody-here")[0] == 1
+
+
+def test_a_name_that_stands_for_several_stores_is_none_to_act_on(shop: Shop) -> None:
+    made: dict[str, str] = {}
+    for name in ("bob", "eve"):
+        with shop.client(name) as client:
+            made[name] = create(client, "public papers", is_public=True)
+    unclear = command(shop.server.data_dir, "stores", "delete", "public papers", **FAKES)
+    assert unclear.returncode == 1
+    assert "Several stores are named 'public papers', of " in unclear.stderr
+    own = command(shop.server.data_dir, "stores", "delete", "public papers", "--user", "eve", **FAKES)
+    assert own.returncode == 0, own.stderr
+    with shop.client("bob") as bob:
+        (left,) = [row["id"] for row in bob.get(f"{RAG}/databases").json()["data"] if row["name"] == "public papers"]
+        assert left == made["bob"]
+        bob.delete(f"{RAG}/databases/{left}").raise_for_status()
 
 
 def test_a_store_is_shared_and_emptied_by_commands(shop: Shop, tmp_path: Path) -> None:

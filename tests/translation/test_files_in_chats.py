@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from atrium.core.documents import Parsed
 from atrium.core.errors import InvalidValue, QueueFull, UnreadableDocument
 from atrium.core.requests import Chat, Media, Message, Role
 from atrium.decisions.lay_out_files import RULES, lay_out_files
-from atrium.services.attach_files import FileBounds, ReadFiles
+from atrium.services.attach_files import FileBounds, ReadFiles, unpack
 from tests.gateway.fakes import Fake
 from tests.papers import docx, pdf
 from tests.running import RunningServer
@@ -205,6 +206,30 @@ async def test_reading_has_an_end_and_leaves_nothing_behind(tmp_path: Path) -> N
     bounds = FileBounds(most=1, size=100, text=100, seconds=0.01, patience=10)
     with pytest.raises(UnreadableDocument, match=r"longer than 0\.01 s"):
         await ReadFiles(Sleeper(), bounds, tmp_path)(FILE)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.anyio
+async def test_who_leaves_while_a_file_is_unpacked_leaves_none_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, on = threading.Event(), threading.Event()
+
+    def slow(media: Media, bounds: FileBounds, path: Path) -> str:
+        begun.set()
+        on.wait(10)
+        return unpack(media, bounds, path)
+
+    monkeypatch.setattr("atrium.services.attach_files.unpack", slow)
+    bounds = FileBounds(most=1, size=100, text=100, seconds=60, patience=60)
+    reading = asyncio.create_task(ReadFiles(Sleeper(), bounds, tmp_path)(FILE))
+    await asyncio.to_thread(begun.wait, 10)
+    reading.cancel()
+    ended, _ = await asyncio.wait([reading], timeout=0.05)
+    assert not ended
+    on.set()
+    await asyncio.wait([reading])
+    assert reading.cancelled()
     assert not list(tmp_path.iterdir())
 
 

@@ -15,7 +15,9 @@ import typer
 from atrium.cli.door import Door, door
 from atrium.cli.options import AsJson, Config, DataDir, loaded, run
 from atrium.cli.printing import print_json, print_table, size
+from atrium.core.documents import Permission as Access
 from atrium.core.errors import AtriumError, InvalidValue, NotFound
+from atrium.decisions.name_store import Label, name_store
 
 commands = typer.Typer(no_args_is_help=True, help="Document stores.")
 ROOT = "/lollms/v1/rag"
@@ -243,15 +245,18 @@ async def acting(user: str, data_dir: Path | None, config: Path | None) -> Async
 async def id_of(api: Door, given: str) -> str:
     """Raises NotFound."""
     rows: list[Row] = (await api.get(f"{ROOT}/databases"))["data"]
-    fitting = [row for row in rows if given in (row["id"], row["name"])]
-    if not fitting:
+    try:
+        return str(name_store(given, rows, label)["id"])
+    except NotFound as missing:
         whose = api.client.headers[USER]
         raise NotFound(
-            f"There is no store '{given}' that {whose} may query",
+            f"{missing.message} that {whose} may query",
             hint=f"atrium stores list --user {whose} shows those there are; --user NAME acts for another user",
-        )
-    own = [row for row in fitting if row["permission_level"] == "owner"]
-    return str((own or fitting)[0]["id"])
+        ) from None
+
+
+def label(row: Row) -> Label:
+    return Label(row["id"], row["name"], row["owner_username"], Access(row["permission_level"]))
 
 
 def check_names(files: Sequence[Path]) -> None:

@@ -28,7 +28,7 @@ class StoreBook(Protocol):
     """Which stores there are, whose they are, and with whom they are shared."""
 
     async def add(self, store: Store, most: int) -> Store:
-        """Raises Conflict when the owner has a store of this name, or `most` stores."""
+        """Raises NotFound when the owner is gone; Conflict when they have a store of this name, or `most` stores."""
         ...
 
     async def reach(self, store_id: str, user_id: int | None) -> tuple[Store, Permission | None] | None:

@@ -270,7 +270,7 @@ class UserBook(Protocol):
 
 class KeyBook(Protocol):
     async def add(self, new: NewKey) -> Key:
-        """Raises Conflict when the user has a key of this alias."""
+        """Raises NotFound when the user is gone; Conflict when they have a key of this alias, or too many."""
         ...
 
     async def find(self, prefix: str) -> tuple[Key, User] | None: ...

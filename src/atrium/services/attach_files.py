@@ -103,12 +103,15 @@ class ReadFiles:
 
     async def _text(self, media: Media) -> str:
         path = self.scratch / f"chat-{secrets.token_hex(16)}"
+        unpacking = asyncio.create_task(asyncio.to_thread(unpack, media, self.bounds, path))
         try:
-            ending = await asyncio.to_thread(unpack, media, self.bounds, path)
+            ending = await asyncio.shield(unpacking)
             found = await self.parser.parse(path, shown_name(media.name) if media.name else f"document{ending}")
         except UnreadableDocument as why:
             raise UnreadableDocument(why.message, hint=why.hint, param=content_of(media)) from None
         finally:
+            # No thread is cancelled: what it still writes would lie there until the next start.
+            await asyncio.wait([unpacking])
             await asyncio.to_thread(path.unlink, missing_ok=True)
         return found.text
 

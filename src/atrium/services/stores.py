@@ -13,6 +13,7 @@ from atrium.core.models import Ability
 from atrium.core.people import Caller
 from atrium.core.ports import UserBook
 from atrium.core.requests import Embed
+from atrium.decisions.name_store import Label, name_store
 from atrium.decisions.reach_store import Verdict, reach_store
 from atrium.decisions.resolve_name import resolve_name
 from atrium.services.embed_beside import EmbedBeside
@@ -67,22 +68,8 @@ class Stores:
         return Reached(store, permission or Permission.OWNER)
 
     async def named(self, given: str, caller: Caller) -> Reached:
-        """A store that the caller may read, by its id or else by its name: the caller's own, else one shared with them,
-        else a public one. Raises NotFound; InvalidValue for a name that stands for several."""
-        seen = await self.book.listed(caller.user_id)
-        # Whatever others call theirs: nobody slips a store of their own in the place of the one that is meant.
-        named = [one for one in seen if one.store.name == given]
-        own = [one for one in named if one.permission is Permission.OWNER]
-        shared = [one for one in named if one.permission is not Permission.PUBLIC]
-        fitting = [one for one in seen if one.store.id == given] or own or shared or named
-        if not fitting:
-            raise NotFound(f"There is no store '{given[:200]}'", param="stores")
-        if len(fitting) > 1:
-            owners = ", ".join(one.store.owner for one in fitting[:10])
-            raise InvalidValue(
-                f"Several stores are named '{given[:200]}', of {owners}", hint="Name it by its id", param="stores"
-            )
-        return fitting[0]
+        """A store that the caller may read. Raises as `name_store` does."""
+        return name_store(given, await self.book.listed(caller.user_id), label)
 
     async def listed(self, caller: Caller) -> tuple[tuple[Reached, Tally], ...]:
         return tuple([(one, await self.tally(one.store.id)) for one in await self.book.listed(caller.user_id)])
@@ -200,3 +187,8 @@ def checked_description(text: str) -> str:
     if len(text) > LONGEST_DESCRIPTION or "\0" in text:
         raise InvalidValue(f"A description has at most {LONGEST_DESCRIPTION} characters", param="description")
     return text
+
+
+def label(reached: Reached) -> Label:
+    store = reached.store
+    return Label(store.id, store.name, store.owner, reached.permission)

@@ -78,15 +78,25 @@ class KeptVectors:
                 self._make_room(size, store_id)
                 kept.blocks = await asyncio.to_thread(VectorBlocks, dimensions)
             if kept.mark != mark:
-                ids = text("select id from documents.documents where store = :s")
-                async with self._database.reading() as connection:
-                    there = {row.id for row in await connection.execute(ids, {"s": store_id})}
-                await asyncio.to_thread(kept.blocks.remove, sorted(kept.documents - there))
-                new = sorted(there - kept.documents)
-                async for batch in self._batches("document = any(cast(:d as bigint[]))", dimensions * FLOAT, d=new):
-                    await asyncio.to_thread(kept.blocks.add, batch)
-                kept.documents, kept.mark = there, mark
+                try:
+                    await self._bring(store_id, kept, kept.blocks, dimensions)
+                except BaseException:
+                    # A part of it is there, and a thread that was left alone may add more.
+                    kept.blocks, kept.documents, kept.mark = None, set(), (0, 0)
+                    raise
+                kept.mark = mark
             return kept.blocks
+
+    async def _bring(self, store_id: str, kept: Kept, blocks: VectorBlocks, dimensions: int) -> None:
+        """What is gone out of memory, and what is new into it."""
+        ids = text("select id from documents.documents where store = :s")
+        async with self._database.reading() as connection:
+            there = {row.id for row in await connection.execute(ids, {"s": store_id})}
+        await asyncio.to_thread(blocks.remove, sorted(kept.documents - there))
+        new = sorted(there - kept.documents)
+        async for batch in self._batches("document = any(cast(:d as bigint[]))", dimensions * FLOAT, d=new):
+            await asyncio.to_thread(blocks.add, batch)
+        kept.documents = there
 
     def _make_room(self, needed: int, store_id: str) -> None:
         """The least recently used stores give up what they keep."""

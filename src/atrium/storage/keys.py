@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from atrium.core.errors import Conflict, NotFound
 from atrium.core.people import EVERYTHING, Key, NewKey, Scopes, User
 from atrium.storage.database import Database
-from atrium.storage.people import is_id
+from atrium.storage.people import in_turn, is_id
 from atrium.storage.tables import api_keys, users
 
 
@@ -35,6 +35,7 @@ class StoredKeys:
         own = select(func.count()).select_from(api_keys).where(api_keys.c.user_id == new.user_id)
         try:
             async with self._database.writing() as connection:
+                await in_turn(connection, new.user_id)
                 row = (await connection.execute(insert(api_keys).values(values).returning(api_keys))).one()
                 if (await connection.execute(own)).scalar_one() > self._most:
                     raise Conflict(f"This user has {self._most} keys already", hint="Revoke one first")

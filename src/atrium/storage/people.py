@@ -102,5 +102,15 @@ class StoredUsers:
             raise Conflict("This is the last active administrator", hint="Make somebody else one first")
 
 
+async def in_turn(connection: AsyncConnection, user_id: int) -> None:
+    """What is made for one user is made one after the other, so that many at once are counted right.
+
+    Raises NotFound.
+    """
+    own = select(users.c.id).where(users.c.id == user_id).with_for_update(key_share=True)
+    if (await connection.execute(own)).one_or_none() is None:
+        raise NotFound(f"There is no user with the id {user_id}")
+
+
 def as_user(row: Row[Any]) -> User:
     return User(row.id, row.name, row.is_admin, row.is_active, row.created_at, row.password_hash)

@@ -276,8 +276,8 @@ class PostgresShelf:
                 there = await self._by_pgvector(connection, store_id)
             if not there:
                 return near
-            # It was moved while it was searched.
-            self._kept.forget(store_id)
+        # It was moved, perhaps while it was searched.
+        self._kept.forget(store_id)
         return await self._vectors.nearest(store_id, vector, most, documents)
 
     async def _chosen(self, store_id: str, where: Metadata) -> list[int] | None:

@@ -12,6 +12,7 @@ from atrium.core.documents import Permission, Reached, Share, Store, StoreChange
 from atrium.core.errors import Conflict, NotFound
 from atrium.storage.database import Database
 from atrium.storage.document_tables import store_shares, stores
+from atrium.storage.people import in_turn
 from atrium.storage.tables import users
 
 
@@ -35,6 +36,7 @@ class StoredStores:
         own = select(func.count()).select_from(stores).where(stores.c.owner_id == store.owner_id)
         try:
             async with self._database.writing() as connection:
+                await in_turn(connection, store.owner_id)
                 await connection.execute(insert(stores).values(values))
                 if (await connection.execute(own)).scalar_one() > most:
                     raise Conflict(f"You have {most} stores already", hint="Delete one first")
