@@ -101,7 +101,7 @@ def test_an_endpoint_that_takes_files_gets_them_untouched(client: openai.OpenAI,
     # What may be shortened is not relayed but asked anew.
     asked(client, own, uploaded, QUESTION, model="gpt", extra_body={"truncation": "auto"})
     sent = cloud.last()["body"]["messages"][0]["content"]
-    assert [one for one in sent if one["type"] == "file"] == [own, uploaded]
+    assert sent == [own, uploaded, QUESTION]
 
 
 def test_an_endpoint_that_takes_none_is_sent_their_text_although_it_speaks_the_dialect(
@@ -110,6 +110,9 @@ def test_an_endpoint_that_takes_none_is_sent_their_text_although_it_speaks_the_d
     asked(client, part(packed(REPORT), "report.pdf"), QUESTION, model="qwen")
     (_, user) = lab.last()["body"]["messages"]
     assert user["content"] == f"report.pdf\n{FENCE}\n{PAGE}\n{FENCE}\n\nWhat does it say?"
+    response: Any = {"type": "input_file", "file_data": packed(REPORT), "filename": "report.pdf"}
+    client.responses.create(model="qwen", input=[{"role": "user", "content": [response]}])
+    assert PAGE in lab.last()["body"]["messages"][1]["content"]
     # What only speaks of files is relayed as it came.
     text = {"type": "text", "text": '{"type": "file"}'}
     tool: Any = {"type": "function", "function": {"name": "file", "parameters": {"properties": {"file": {}}}}}

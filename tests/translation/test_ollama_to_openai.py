@@ -82,7 +82,7 @@ def test_shape_thoughts_and_images_find_their_words(sdk: Any, lab: Fake) -> None
     assert (thought.message.thinking, thought.message.content) == ("let me think", WORDS)
     told = lab.last()["body"]
     assert told["reasoning_effort"] == "high"
-    assert told["messages"][0]["content"][1]["image_url"]["url"] == f"data:image/png;base64,{PIXEL}"
+    assert told["messages"][0]["content"][0]["image_url"]["url"] == f"data:image/png;base64,{PIXEL}"
     quiet = sdk.chat("qwen", said(), think=False)
     assert quiet.message.thinking is None
     assert lab.last()["body"]["chat_template_kwargs"] == {"enable_thinking": False}

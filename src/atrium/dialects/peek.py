@@ -23,8 +23,9 @@ INNER = re.compile(STRING + rb"|[{}\[\]]", re.DOTALL)
 """Within a field's value only nesting counts."""
 MOST_FIELDS = 10_000
 MOST_BRACKETS = 1_000_000
-FILE = re.compile(rb'"type"\s*:\s*"file"')
-"""Of a message's part: within a text its quotes would be escaped, and in a schema there is no such type."""
+FILE = re.compile(rb'"type"\s*:\s*"(?:input_)?file"')
+"""Of a part, in a chat or a response: within a text its quotes would be escaped, and in a schema there is no such
+type."""
 KEYS = ("model", "stream", "name", "source")
 BOUNDARY = re.compile(rb'boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
 FORM_MODEL = re.compile(rb'\r\ncontent-disposition:[^\r\n]*[; ]name="?model"?(?:;[^\r\n]*)?\r\n', re.IGNORECASE)
@@ -107,7 +108,7 @@ def is_extended(body: Body | Usual) -> bool:
 
 
 def has_files(body: bytes) -> bool:
-    return b'"file"' in body and FILE.search(body) is not None
+    return b'file"' in body and FILE.search(body) is not None
 
 
 def is_plain(body: bytes) -> bool:

@@ -111,8 +111,7 @@ def refuse_foreign(chat: Chat, loss: Loss) -> None:
 def message_object(message: Message, loss: Loss) -> Json:
     told: Json = {"role": message.role.value}
     if message.media:
-        texts: list[Json] = [{"type": "text", "text": message.text}] if message.text else []
-        told["content"] = [*texts, *(media_part(one, loss) for one in message.media)]
+        told["content"] = content_parts(message, loss)
     else:
         told["content"] = message.text if message.text or not message.tool_calls else None
     if message.name and message.role is not Role.TOOL:
@@ -127,6 +126,21 @@ def message_object(message: Message, loss: Loss) -> Json:
     if message.role is Role.TOOL:
         told["tool_call_id"] = message.tool_call_id or message.name or "call_0"
     return told
+
+
+def content_parts(message: Message, loss: Loss) -> list[Json]:
+    """Text, and what stood in it in its place."""
+    parts: list[Json] = []
+    done = 0
+    for media in message.media:
+        parts += text_parts(message.text[done : media.at])
+        parts.append(media_part(media, loss))
+        done = media.at
+    return parts + text_parts(message.text[done:])
+
+
+def text_parts(text: str) -> list[Json]:
+    return [{"type": "text", "text": text}] if text else []
 
 
 def media_part(media: Media, loss: Loss) -> Json:

@@ -105,7 +105,7 @@ class Surface:
         except AtriumError as error:
             raise ask.in_place(error) from None
         stream = ResponseStream(stamp, ask.asked)
-        headers = losses_of(chat, answer, ("store",) if chat.store else ())
+        headers = losses_of(chat, answer, ())
         if chat.stream:
             return EventAnswer(answer.events, stream.feed, stream.broken, headers)
         await while_connected(request.receive, feed_all(answer.events, stream.feed))
