@@ -96,3 +96,9 @@ def place(places: dict[str, Place], request: pytest.FixtureRequest) -> Place:
 @pytest.fixture(params=[OLLAMA, OPENAI])
 def endpoint(places: dict[str, Place], request: pytest.FixtureRequest) -> Place:
     return places[request.param]
+
+
+@pytest.fixture(params=[LOCAL, OLLAMA])
+def asked(places: dict[str, Place], request: pytest.FixtureRequest) -> Place:
+    """Where it is answered here; an endpoint that speaks OpenAI's API is relayed what was sent."""
+    return places[request.param]

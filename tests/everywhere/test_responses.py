@@ -24,12 +24,6 @@ def sdk(house: RunningServer, request: pytest.FixtureRequest) -> Any:
     return request.param(base_url=f"{house.url}/v1", api_key=house.key, max_retries=0)
 
 
-@pytest.fixture(params=[LOCAL, OLLAMA])
-def asked(places: dict[str, Place], request: pytest.FixtureRequest) -> Place:
-    """Where it is answered here; an endpoint that speaks OpenAI's API is relayed what was sent."""
-    return places[request.param]
-
-
 async def test_a_response_is_the_same_whole_and_streamed(sdk: Any, asked: Place) -> None:
     brief: dict[str, Any] = {"max_output_tokens": 8, "temperature": 0, "metadata": {"a": "b"}}
     whole = await settled(sdk.responses.create(model=asked.chat, input="Say hello.", instructions="Be kind.", **brief))
@@ -189,12 +183,10 @@ def test_scores_come_where_they_are_asked_for(house: RunningServer) -> None:
     assert max(len(score["top_logprobs"]) for score in scores) == 2
 
 
-def test_lollms_client_creates_a_response(house: RunningServer, place: Place) -> None:
-    if place.kind == OPENAI:
-        return  # handed on as it is
-    config = {"host_address": house.url, "service_key": house.key, "model_name": place.chat}
+def test_lollms_client_creates_a_response(house: RunningServer, asked: Place) -> None:
+    config = {"host_address": house.url, "service_key": house.key, "model_name": asked.chat}
     library: Any = importlib.import_module("lollms_client")
     binding = library.LollmsClient(llm_binding_name="lollms", llm_binding_config=config).llm
     answer = binding.create_response("Say hello.", instructions="Be kind.", max_output_tokens=8, temperature=0.5)
     assert answer["object"] == "response"
-    assert place.says(answer["output"][0]["content"][0]["text"])
+    assert asked.says(answer["output"][0]["content"][0]["text"])
