@@ -218,6 +218,7 @@ async def test_what_is_not_there_is_said(
     async with shop(model) as here, installing(tmp_path, monkeypatch) as (installer, _, _):
         with pytest.raises(error, match=said):
             await installer.finished((await installer.install(f"{here.url}{source}")).name)
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 async def test_a_page_that_is_no_model_is_given_up_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +229,7 @@ async def test_a_page_that_is_no_model_is_given_up_at_once(tmp_path: Path, monke
         assert library.snapshot().installing["model"].stage == "failed"
         with pytest.raises(InvalidValue, match="is refused"):
             await installer.finished((await installer.install("http://169.254.169.254/latest.gguf")).name)
+        assert not list((tmp_path / "tmp").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import msgspec
 from atrium.core.errors import InstallFailed
 from atrium.core.models import Installing, ModelCard
 from atrium.gallery.children import run_worker
-from atrium.gallery.download import FileDownload
+from atrium.gallery.download import NOTE, FileDownload
 from atrium.gallery.fetch import PipFetch
 from atrium.gallery.files import check_space, digest_of, take_in, unpack_member
 from atrium.gallery.index import Entry
@@ -72,8 +73,12 @@ class Builder:
         def advance(done: int, total: int) -> None:
             show(replace(state, done=done, total=total))
 
-        if not await asyncio.to_thread(weights.is_file):
-            await self.download(url, weights, advance)
+        try:
+            if not await asyncio.to_thread(weights.is_file):
+                await self.download(url, weights, advance)
+        except BaseException:
+            await asyncio.to_thread(drop_empty, work)
+            raise
         try:
             card = await self._take_in(name, weights, show, keep_source=False, source=without_query(url))
         finally:
@@ -137,6 +142,13 @@ def members_whole(work: Path, entry: Entry) -> bool:
     """Whether an earlier try has everything here already. Blocking."""
     paths = {work / Path(member).name: digest for member, digest in entry.members.items()}
     return all(path.is_file() and digest_of(path) == digest for path, digest in paths.items())
+
+
+def drop_empty(work: Path) -> None:
+    """The folder of a download, unless something of the file is there to go on from. Blocking."""
+    with suppress(FileNotFoundError):
+        if not any(path.stat().st_size for path in work.iterdir() if path.suffix != NOTE):
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def digest_at(source: str) -> str:

@@ -15,6 +15,8 @@ from atrium.gallery.files import BLOCK, check_space, failure
 
 FIRST_WAIT = 1.0
 GGUF = b"GGUF"
+NOTE = ".mark"
+"""How the file is called that tells of which contents the bytes are that are here."""
 Progress = Callable[[int, int], None]
 """Bytes done, bytes in all."""
 
@@ -39,7 +41,7 @@ class FileDownload:
         raise InstallFailed(last, hint="Try again; what is here already is not fetched a second time")
 
     async def _once(self, url: str, target: Path, progress: Progress) -> None:
-        part, note = target.with_suffix(".part"), target.with_suffix(".mark")
+        part, note = target.with_suffix(".part"), target.with_suffix(NOTE)
         begun, mark = await asyncio.to_thread(left_over, part, note)
         async with self.downloads.open(url, begun, mark) as download:
             if download.total:
