@@ -85,32 +85,32 @@ def delete_user(name: Name, data_dir: DataDir = None, config: Config = None) -> 
 @commands.command("promote")
 def promote_user(name: Name, data_dir: DataDir = None, config: Config = None) -> None:
     """Make a user an administrator."""
-    change_rights(name, "is_admin", True, data_dir, config)
+    change_rights(name, {"is_admin": True}, data_dir, config)
 
 
 @commands.command("demote")
 def demote_user(name: Name, data_dir: DataDir = None, config: Config = None) -> None:
     """Make an administrator an ordinary user; the last active one stays."""
-    change_rights(name, "is_admin", False, data_dir, config)
+    change_rights(name, {"is_admin": False}, data_dir, config)
 
 
 @commands.command("activate")
 def activate_user(name: Name, data_dir: DataDir = None, config: Config = None) -> None:
     """Let a user in again; keys work as before, sessions begin anew."""
-    change_rights(name, "is_active", True, data_dir, config)
+    change_rights(name, {"is_active": True}, data_dir, config)
 
 
 @commands.command("deactivate")
 def deactivate_user(name: Name, data_dir: DataDir = None, config: Config = None) -> None:
     """Keep a user out, at once: keys are refused and sessions end, but nothing is lost."""
-    change_rights(name, "is_active", False, data_dir, config)
+    change_rights(name, {"is_active": False}, data_dir, config)
 
 
-def change_rights(name: str, right: str, given: bool, data_dir: Path | None, config: Path | None) -> None:
+def change_rights(name: str, given: dict[str, bool], data_dir: Path | None, config: Path | None) -> None:
     async def work() -> None:
         async with door(loaded(data_dir, config)) as api:
             user = await found(api, name)
-            changed = await api.put(f"/api/admin/users/{user['id']}", {right: given})
+            changed = await api.put(f"/api/admin/users/{user['id']}", given)
         print(f"User {changed['username']}: {rights(changed)}.")
 
     run(work())

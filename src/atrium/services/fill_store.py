@@ -55,6 +55,8 @@ class FillStore:
         """Documents whose file is there and whose row is on its way."""
         self._tell = tell
         self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._at: set[str] = set()
+        """What is in the queue or being taken in."""
         self._running: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, asyncio.Future[Document | None]] = {}
         self._progress: dict[str, float] = {}
@@ -62,8 +64,7 @@ class FillStore:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        for ingest in await self.ingests.unfinished(self.bounds.home):
-            self._queue.put_nowait(ingest.document.id)
+        await self._resume()
         self._tasks = [asyncio.create_task(self._work()) for _ in range(self.bounds.parallel)]
         self._tasks.append(asyncio.create_task(self._sweep_often()))
         return self
@@ -101,12 +102,12 @@ class FillStore:
 
     def start(self, document_id: str) -> None:
         self._ends[document_id] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(document_id)
+        self._put(document_id)
 
     def end_of(self, document_id: str) -> asyncio.Future[Document | None] | None:
         """Done when the document is in or has failed, with None when it was deleted; None for one that nobody is at.
 
-        Ends with ShuttingDown when the server stops first.
+        Ends with ShuttingDown when the server stops first, with Unavailable when the database is away.
         """
         return self._ends.get(document_id)
 
@@ -138,6 +139,16 @@ class FillStore:
 
     # The work.
 
+    def _put(self, document_id: str) -> None:
+        self._at.add(document_id)
+        self._queue.put_nowait(document_id)
+
+    async def _resume(self) -> None:
+        """Take up what nobody is at: from before a stop, or from when the database was away."""
+        for ingest in await self.ingests.unfinished(self.bounds.home):
+            if ingest.document.id not in self._at | self.arriving:
+                self._put(ingest.document.id)
+
     async def _work(self) -> None:
         while True:
             document_id = await self._queue.get()
@@ -149,10 +160,16 @@ class FillStore:
                 await asyncio.gather(task, return_exceptions=True)
                 self._running.pop(document_id, None)
                 self._progress.pop(document_id, None)
+                self._at.discard(document_id)
             self._end(document_id, None)
 
     async def _take_in(self, document_id: str) -> None:
-        ingest = await self.ingests.find(document_id)
+        try:
+            ingest = await self.ingests.find(document_id)
+        except Exception as error:  # noqa: BLE001 - a task's root: its row stays as it is, and is taken up again
+            self._tell("document.failed", {"document": document_id, "error": f"{type(error).__name__}: {error}"})
+            self._break_off(document_id)
+            return
         if ingest is None or ingest.document.status is not Status.PENDING:
             return
         document = ingest.document
@@ -207,7 +224,7 @@ class FillStore:
     async def _fail(self, document: Document, error: str) -> None:
         try:
             await self.ingests.fail(document.id, error)
-        except Exception as fault:  # noqa: BLE001 - its row stays as it is, and is tried again after the next start
+        except Exception as fault:  # noqa: BLE001 - its row stays as it is, and is taken up again
             self._tell("document.failed", {"store": document.store_id, "error": f"{type(fault).__name__}: {fault}"})
         self._end(document.id, replace(document, status=Status.FAILED, error=error))
 
@@ -216,12 +233,21 @@ class FillStore:
         if end is not None and not end.done():
             end.set_result(document)
 
+    def _break_off(self, document_id: str) -> None:
+        end = self._ends.pop(document_id, None)
+        if end is not None and not end.done():
+            why = "The database is away; the document is taken in once it is back"
+            end.set_exception(Unavailable(why, hint="Look for it later", retry_after=SWEEP_SECONDS))
+            # Nobody may be waiting for it.
+            end.exception()
+
     async def _sweep_often(self) -> None:
         while True:
-            try:
-                await self.sweep()
-            except Exception as error:  # noqa: BLE001 - a task's root: the next round may do better
-                self._tell("stores.sweep_failed", {"error": f"{type(error).__name__}: {error}"})
+            for tidy in (self._resume, self.sweep):
+                try:
+                    await tidy()
+                except Exception as error:  # noqa: BLE001 - a task's root: the next round may do better
+                    self._tell("stores.sweep_failed", {"error": f"{type(error).__name__}: {error}"})
             await asyncio.sleep(SWEEP_SECONDS)
 
 

@@ -75,7 +75,7 @@ class StoreDocuments:
         return Ingest(document, caller.user_id, caller.key_id, self.fill.bounds.home)
 
     async def settled(self, documents: Sequence[Document]) -> tuple[Document, ...]:
-        """Each as it is once it is in or has failed. Call it at once after `add`. Raises ShuttingDown."""
+        """Each as it is once it is in or has failed. Call it at once after `add`. Raises ShuttingDown, Unavailable."""
         ends = [self.fill.end_of(document.id) for document in documents]
         settled: list[Document] = []
         for end, document in zip(ends, documents, strict=True):
