@@ -189,6 +189,15 @@ def test_pictures_stay_where_they_stood() -> None:
     assert laid.text[kept.at :] == " now"
 
 
+def test_a_run_of_tildes_without_end_makes_no_fence_of_its_length() -> None:
+    file = Media("file", "", "messages[0].content[0]", name="~" * 9999)
+    _, laid = lay_out_files(Chat("", (Message(Role.USER, "", (file,)),)), {file.place: "~" * 1000}).messages
+    name, fence, *lines, end = laid.text.strip().split("\n")
+    assert (name, fence, end) == ("~" * 255, "~" * 256, fence)
+    assert "".join(lines) == "~" * 1000
+    assert max(map(len, lines)) < len(fence)
+
+
 class Sleeper:
     """A parser that never ends; `reading` is set once it has been asked."""
 
