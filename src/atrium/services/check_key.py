@@ -79,7 +79,7 @@ class CheckKey:
         self._forget(lambda known: known.user_id == user_id)
 
     async def flush(self) -> None:
-        """Write down when keys were last used. Called by the application, about once a minute and at its end."""
+        """Write down when keys were last used. Called by the application, every few seconds and at its end."""
         used, self._used = self._used, {}
         try:
             await self._keys.used({key: datetime.fromtimestamp(at, UTC) for key, at in used.items()})
