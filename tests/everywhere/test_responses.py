@@ -127,6 +127,7 @@ def test_an_endpoint_that_speaks_it_is_relayed_what_was_sent(house: RunningServe
         ({"input": "x", "tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"input": "x", "tools": [{"type": "function"}]}, "tools[0].name"),
         ({"input": "x", "tools": ["weather"]}, "tools[0]"),
+        ({"input": "x", "tools": [TOOL], "tool_choice": {"type": "function", "name": "a.file.b"}}, "tool_choice"),
         ({"input": "x", "tool_choice": {"type": "file_search"}}, "tool_choice.type"),
         ({"input": "x", "text": {"format": {"type": "yaml"}}}, "text.format.type"),
         ({"input": "x", "text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format"),
@@ -142,6 +143,7 @@ def test_what_is_wrong_is_named_in_its_own_words(house: RunningServer, body: dic
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (400, param), error
     assert "messages" not in error["message"]
+    assert "a.file.b" in error["message"] or "a.file.b" not in json.dumps(body)
 
 
 def test_what_is_of_no_effect_is_named(house: RunningServer) -> None:

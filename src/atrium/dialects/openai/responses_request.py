@@ -137,6 +137,8 @@ def without(values: Mapping[str, JsonValue], name: str) -> Json:
 
 
 MESSAGE = re.compile(r"messages\[(\d{1,9})\]")
+QUOTED = re.compile(r"'((?:messages|tools|max_completion_tokens|response_format|reasoning_effort)\b[\w.\[\]]*)'")
+"""A place in a chat, as errors tell of it. What else they quote is the caller's own."""
 SPELLED = (
     ("max_completion_tokens", "max_output_tokens"),
     ("response_format.json_schema", "text.format"),
@@ -160,8 +162,8 @@ def in_place(error: AtriumError, items: Sequence[Item]) -> AtriumError:
         text = MESSAGE.sub(place, text)
         for chats, own in SPELLED:
             text = text.replace(chats, own)
-        return "input" if text == "messages" else text.replace("'messages'", "'input'")
+        return "input" if text == "messages" else text
 
-    error.message = spelled(error.message)
+    error.message = QUOTED.sub(lambda found: f"'{spelled(found[1])}'", error.message)
     error.param = spelled(error.param) if error.param else error.param
     return error
