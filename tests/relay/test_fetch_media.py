@@ -70,6 +70,7 @@ async def test_a_cookie_that_came_with_one_file_goes_out_with_no_other() -> None
         ("/round", "leads on"),
         ("/elsewhere", "refused"),
         ("/file", "Only http"),
+        ("/astray", "leads on to one that is none"),
         ("/nonsense", "could not be fetched"),
     ],
 )
@@ -80,6 +81,7 @@ async def test_what_breaks_a_rule_is_refused_with_its_host_and_place(path: str, 
         "/round": to("/round"),
         "/elsewhere": to("http://127.0.0.2:1/secret"),
         "/file": to("file:///etc/passwd"),
+        "/astray": to("http://[no"),
         "/nonsense": b"this is no HTTP\r\n\r\n",
     }
     async with serving(answers) as (url, _):

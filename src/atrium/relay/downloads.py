@@ -11,14 +11,14 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import httpx2
 
 from atrium.core.errors import InvalidValue, NotFound, UpstreamFailed
 from atrium.core.model_ports import Download
-from atrium.decisions.judge_address import refused_address, refused_for_install
-from atrium.relay.fetch_media import MOST_REDIRECTS, REDIRECTS, checked_request
+from atrium.decisions.judge_address import refused_for_install
+from atrium.relay.fetch_media import Judge, followed
 
 CONNECT, SILENCE = 20.0, 60.0
 """Seconds for a connection, and between two pieces."""
@@ -26,6 +26,8 @@ GONE = frozenset({404, 410})
 NO_SUCH_PART = 416
 RANGE = re.compile(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15})")
 PLACE = "sources"
+WHOLE = {"accept-encoding": "identity"}
+"""Not packed on the way: parts are counted in the file's own bytes."""
 
 
 class HttpDownloads:
@@ -46,28 +48,16 @@ class HttpDownloads:
 
 async def answered(client: httpx2.AsyncClient, url: str, start: int, mark: str) -> httpx2.Response:
     """The answer for what is still missing, or for the whole file where that is no part of it."""
-    answer = await followed(client, url, start, mark)
+    rest = {"range": f"bytes={start}-", "if-range": mark} if start and mark else {}
+    answer = await followed(client, url, judge_of, PLACE, WHOLE | rest)
     if answer.status_code != NO_SUCH_PART:
         return answer
     await answer.aclose()
-    return await followed(client, url, 0, "")
+    return await followed(client, url, judge_of, PLACE, WHOLE)
 
 
-async def followed(client: httpx2.AsyncClient, url: str, start: int, mark: str) -> httpx2.Response:
-    """The answer at the end of all redirects, its body not read yet."""
-    led = False
-    for _ in range(MOST_REDIRECTS + 1):
-        request = await checked_request(client, url, partial(refused_for_install, led=led), PLACE)
-        led = led or not refused_address(request.url.host)
-        request.headers["accept-encoding"] = "identity"
-        if start and mark:
-            request.headers["range"], request.headers["if-range"] = f"bytes={start}-", mark
-        answer = await client.send(request, stream=True)
-        if answer.status_code not in REDIRECTS or "location" not in answer.headers:
-            return answer
-        url = urljoin(url, answer.headers["location"])
-        await answer.aclose()
-    raise InvalidValue(f"The address leads on more than {MOST_REDIRECTS} times", param=PLACE)
+def judge_of(led: bool) -> Judge:  # noqa: FBT001 - called by `followed` alone
+    return partial(refused_for_install, led=led)
 
 
 def download_of(answer: httpx2.Response, host: str, start: int) -> Download:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
 
@@ -21,6 +21,7 @@ TIMEOUT = 20.0
 """Seconds for everything: names, redirects and the file itself."""
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 PORTS = {"http": 80, "https": 443}
+NO_HEADERS: Mapping[str, str] = {}
 Judge = Callable[[str], str]
 """Why an address is not fetched from; empty where it is."""
 
@@ -53,17 +54,11 @@ class MediaFetch:
             raise InvalidValue(f"The file could not be fetched from {host}: {reason[:200]}", param=place) from None
 
     async def _follow(self, url: str, most: int, place: str) -> bytes:
-        client = await self._own()
-        for _ in range(MOST_REDIRECTS + 1):
-            request = await checked_request(client, url, self._judge, place)
-            answer = await client.send(request, stream=True)
-            try:
-                if answer.status_code not in REDIRECTS or "location" not in answer.headers:
-                    return await body_of(answer, most, place)
-                url = urljoin(url, answer.headers["location"])
-            finally:
-                await answer.aclose()
-        raise InvalidValue(f"The address leads on more than {MOST_REDIRECTS} times", param=place)
+        answer = await followed(await self._own(), url, lambda _led: self._judge, place)
+        try:
+            return await body_of(answer, most, place)
+        finally:
+            await answer.aclose()
 
     async def _own(self) -> httpx2.AsyncClient:
         async with self._making:
@@ -77,6 +72,34 @@ def new_client() -> httpx2.AsyncClient:
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
     jar = CookieJar(DefaultCookiePolicy(allowed_domains=()))
     return httpx2.AsyncClient(trust_env=False, timeout=TIMEOUT, limits=limits, cookies=jar)
+
+
+async def followed(
+    client: httpx2.AsyncClient,
+    url: str,
+    judge_of: Callable[[bool], Judge],
+    place: str,
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> httpx2.Response:
+    """The answer at the end of all redirects, its body not read yet. `judge_of`: told whether a public machine led on.
+
+    Raises InvalidValue, OSError, and what the client raises.
+    """
+    led = False
+    for _ in range(MOST_REDIRECTS + 1):
+        request = await checked_request(client, url, judge_of(led), place)
+        led = led or not refused_address(request.url.host)
+        request.headers.update(headers)
+        answer = await client.send(request, stream=True)
+        if answer.status_code not in REDIRECTS or "location" not in answer.headers:
+            return answer
+        try:
+            url = urljoin(url, answer.headers["location"])
+        except ValueError:
+            raise InvalidValue("The address leads on to one that is none", param=place) from None
+        finally:
+            await answer.aclose()
+    raise InvalidValue(f"The address leads on more than {MOST_REDIRECTS} times", param=place)
 
 
 async def checked_request(client: httpx2.AsyncClient, url: str, judge: Judge, place: str) -> httpx2.Request:
